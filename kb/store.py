@@ -1,0 +1,99 @@
+"""Chroma, the store of everything known: written through its client, read through its engine.
+
+`import chromadb` takes 0.8 s here, its compiled engine (`chromadb_rust_bindings`, of the same wheel) 0.03 s. A cold
+question reads the very files that the client wrote, through the engine alone; the lock file pins the pair, and where
+the engine's interface is another one, the client reads instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kb.types import Chunk
+
+if TYPE_CHECKING:
+    from kb.embed import Vectors
+
+COLLECTION = "crashcart"
+TENANT, DATABASE = "default_tenant", "default_database"
+BATCH = 1000
+
+
+def _client(place: str) -> Any:
+    """A client of a folder, or of a server (http://host:port)."""
+    import chromadb
+    from chromadb.config import Settings
+
+    settings = Settings(anonymized_telemetry=False)
+    if place.startswith(("http://", "https://")):
+        from urllib.parse import urlsplit
+
+        url = urlsplit(place)
+        return chromadb.HttpClient(url.hostname or "", url.port or 8000, ssl=url.scheme == "https", settings=settings)
+    return chromadb.PersistentClient(place, settings=settings)
+
+
+def write_store(place: str, chunks: Sequence[Chunk], vectors: Vectors, collection: str = COLLECTION) -> None:
+    """Put chunks and their vectors into a collection made anew."""
+    client = _client(place)
+    if collection in [c.name for c in client.list_collections()]:
+        client.delete_collection(collection)
+    made = client.create_collection(
+        collection, embedding_function=None, configuration={"hnsw": {"space": "cosine", "ef_search": 200}}
+    )
+    for start in range(0, len(chunks), BATCH):
+        part = chunks[start : start + BATCH]
+        made.add(
+            ids=[c.id for c in part],
+            embeddings=vectors[start : start + BATCH],
+            documents=[c.text for c in part],
+            metadatas=[
+                {"document": c.document, "language": c.language, "origin": c.origin, "path": c.path, "line": c.lines[0]}
+                for c in part
+            ],
+        )
+
+
+def drop_collection(place: str, collection: str) -> None:
+    """Forget a collection of a server; one that is not there is no error."""
+    client = _client(place)
+    if collection in [c.name for c in client.list_collections()]:
+        client.delete_collection(collection)
+
+
+class StoreReader:
+    """Nearest chunks of a collection."""
+
+    def __init__(self, place: str, collection: str = COLLECTION) -> None:
+        self._engine = None if "://" in place else _open_engine(place, collection)
+        self._collection = None if self._engine else _client(place).get_collection(collection, embedding_function=None)
+
+    def nearest(self, vector: Vectors, count: int) -> list[tuple[str, float]]:
+        """(chunk id, cosine similarity), best first."""
+        if self._engine:
+            bindings, collection_id = self._engine
+            found = bindings.query(
+                collection_id, None, [vector.tolist()], count, None, None, ["distances"], TENANT, DATABASE
+            )
+            return [(i, 1.0 - d) for i, d in zip(found.ids[0], found.distances[0], strict=True)]
+        found = self._collection.query(query_embeddings=[vector], n_results=count, include=["distances"])
+        return [(i, 1.0 - d) for i, d in zip(found["ids"][0], found["distances"][0], strict=True)]
+
+
+def _open_engine(folder: str, collection: str) -> tuple[Any, str] | None:
+    try:
+        import chromadb_rust_bindings as engine
+
+        if not (Path(folder) / "chroma.sqlite3").exists():
+            raise FileNotFoundError(f"no Chroma store in {folder}")
+        config = engine.SqliteDBConfig(
+            hash_type=engine.MigrationHash.MD5,
+            migration_mode=engine.MigrationMode.Validate,
+            url=str(Path(folder) / "chroma.sqlite3"),
+        )
+        bindings = engine.Bindings(allow_reset=False, sqlite_db_config=config, persist_path=folder, hnsw_cache_size=64)
+        return bindings, str(bindings.get_collection(collection, TENANT, DATABASE).id)
+    except (ImportError, AttributeError, TypeError):
+        return None
