@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from kb.errors import InputError
 from kb.types import Command, Computed, Document, Language, Reading, Remedy, Signature
 
 SHIPPED = Path(__file__).parent / "docs"
@@ -24,7 +25,7 @@ PARTS = {name: part for part, names in HEADINGS.items() for name in names}
 RISK_LINE = re.compile(r"^Risk:\s*(?P<risk>[a-z-]+)(?:\s*·\s*when:\s*(?P<when>.+?))?\s*$", re.M)
 
 
-class DocumentError(ValueError):
+class DocumentError(InputError):
     """A document that cannot be read; the message names the file and what to mend."""
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
 from kb.documents import SHIPPED, DocumentError, localize, read_document
+from kb.expressions import names_in
 from kb.types import Document
 
 FAMILIES = ("memory", "hardware", "parallel", "software", "loading", "requests", "performance", "container", "operations")
@@ -17,18 +17,12 @@ RISKS = ("read-only", "restart", "reinstall", "reboot", "destructive")
 FORBIDDEN = re.compile(r"\(\?[=!<](?![a-z_])|\(\?<[=!]|\(\?P=|\\[1-9]")
 PLACEHOLDER = re.compile(r"\{\{\s*(\w+)\s*(?:\|([^}]*))?\}\}")
 LINK = re.compile(r"\[\[([^\]]+)\]\]")
-ARITHMETIC = {"floor", "ceil", "min", "max", "round", "abs"}
 
 
 @cache
 def fact_names() -> frozenset[str]:
     """The names in kb/data/facts.yaml."""
     return frozenset(re.findall(r"^(\w+):", (SHIPPED.parent / "data/facts.yaml").read_text("utf-8"), re.M))
-
-
-def names_in(expression: str) -> set[str]:
-    """The free names of an arithmetic or comparison expression; raises SyntaxError where it is none."""
-    return {n.id for n in ast.walk(ast.parse(expression, mode="eval")) if isinstance(n, ast.Name)} - ARITHMETIC
 
 
 def known_names(document: Document) -> set[str]:

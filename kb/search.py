@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -94,6 +94,28 @@ def scaled(scores: dict[str, float]) -> dict[str, float]:
     return {key: (value - low) / (high - low) if high > low else 1.0 for key, value in scores.items()}
 
 
-def first_lines(chunks: Iterable[Chunk], characters: int = 300) -> list[str]:
-    """A short look at each chunk."""
-    return [c.text if len(c.text) <= characters else c.text[:characters].rsplit(" ", 1)[0] + " …" for c in chunks]
+def coverage(index: Index, query: str, documents: Sequence[str]) -> dict[str, float]:
+    """For each document the share (0…1) of the query's words that it holds, rare words counting more.
+
+    A word that no document holds counts as the rarest: an unrelated question is covered by nothing.
+    """
+    import numpy as np
+
+    from kb.tokens import tokenize
+
+    places: dict[str, list[int]] = {name: [] for name in documents}
+    for i, chunk_id in enumerate(index.order):
+        name = index.chunks[chunk_id].document
+        if name in places:
+            places[name].append(i)
+    known = index.lexical.vocab_dict
+    total, held = 0.0, dict.fromkeys(documents, 0.0)
+    rarest = float(np.log(1 + len(index.order)))
+    for token in dict.fromkeys(tokenize(query)):
+        scores = index.lexical.get_scores([token]) if token in known else np.zeros(len(index.order))
+        count = int((scores > 0).sum())
+        weight = float(np.log(1 + len(index.order) / count)) if count else rarest
+        total += weight
+        for name, where in places.items():
+            held[name] += weight * bool((scores[where] > 0).any())
+    return {name: value / total if total else 0.0 for name, value in held.items()}

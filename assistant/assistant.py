@@ -1,0 +1,168 @@
+"""The way of a question, from what was said to a grounded answer: one stream of events for every surface."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from assistant.composition import compose
+from assistant.diagnosis import Verdict, decisive, judge
+from assistant.hypotheses import Hypothesis, propose, weigh
+from assistant.language import detect_language
+from assistant.settings import Settings
+from assistant.signals import Signals, read_signals
+from assistant.types import Answer, Event, Question, Step
+from kb.index import Index, Progress, open_index
+from kb.library import Library, load_library
+from kb.search import Hit
+from kb.types import Language
+from probes.types import ProbeResult, Target
+
+T = TypeVar("T")
+HEAD_BYTES, TAIL_BYTES = 512 * 1024, 128 * 1024
+CANDIDATES = 8
+
+
+class Assistant:
+    """Opened once, asked often. Opening reads nothing; the library loads with the first question, the index when search is needed."""
+
+    def __init__(self, settings: Settings, progress: Progress | None = None) -> None:
+        self.settings = settings
+        self._progress = progress
+
+    @cached_property
+    def library(self) -> Library:
+        home = self.settings.home_folder
+        return load_library(home / "cache", home / "runbooks")
+
+    @cached_property
+    def index(self) -> Index:
+        home = self.settings.home_folder / "index"
+        return open_index(home, self.library, self.settings.embedder, self.settings.chroma_url, self._progress)
+
+    @cached_property
+    def target(self) -> Target:
+        """Where probes may look: the operator's settings, nothing else."""
+        split = self.settings.model_directories.split(":") if self.settings.model_directories else []
+        return Target(
+            urls=tuple(u for u in self.settings.urls.split(",") if u),
+            log_roots=tuple(p for p in self.settings.log_roots.split(":") if p),
+            model_directories=tuple(split),
+        )
+
+    def answer(self, question: Question) -> Answer:
+        """The answer alone."""
+        *_, last = self.ask(question)
+        assert last.answer is not None, "the stream ends with an answer"
+        return last.answer
+
+    def ask(self, question: Question) -> Iterator[Event]:
+        """Steps as they happen, then the text, then the answer."""
+        steps: list[Step] = []
+        lang = question.lang if question.lang != "auto" else detect_language(question.text)
+        signals = yield from run_step(steps, "scan", lambda: self.scan(question), lambda s: f"{len(s.matches)} signatures")
+        hypotheses = propose(self.library, signals, ())
+        hits: list[Hit] = []
+        coverages: list[float] = []
+        if not decisive(hypotheses):
+            hits, coverage = yield from run_step(
+                steps, "search", lambda: self.search(question.text, signals, lang), lambda found: f"{len(found[0])} documents"
+            )
+            hypotheses = propose(self.library, signals, hits)
+            coverages = [coverage.get(h.document.id, 0.0) for h in hypotheses]
+        results = yield from self.look(question, hypotheses, steps)
+        facts = {**signals.values, **{k: v for r in results for k, v in r.facts.items() if v is not None}}
+        hypotheses, ruled_out = weigh(hypotheses, facts)
+        coverages = [coverage.get(h.document.id, 0.0) for h in hypotheses] if hits else coverages
+        verdict = self.verdict(question, signals, hypotheses, coverages, results)
+        answer = compose(self.library, question, signals, verdict, results, ruled_out, facts, lang)
+        answer = replace(answer, steps=tuple(steps), thread=question.thread)
+        yield Event("text", text=answer.text)
+        yield Event("answer", answer=answer)
+
+    def scan(self, question: Question) -> Signals:
+        """Signatures and values in the words and in every log."""
+        from probes.scanner import scan_files, scan_text
+
+        reports = [scan_files([path], self.library.signatures) for path in question.log_paths]
+        reports += [scan_text(text, self.library.signatures, name=name) for name, text in question.logs.items()]
+        reports.append(scan_text(question.text, self.library.signatures, name="question"))
+        logs = dict(question.logs) | {path: read_ends(Path(path)) for path in question.log_paths}
+        return read_signals(question.text, logs, reports, question.command)
+
+    def search(self, text: str, signals: Signals, lang: Language) -> tuple[list[Hit], dict[str, float]]:
+        """The nearest documents to the words and the root exception, and how much of the words each covers."""
+        from kb.search import coverage, search
+
+        query = text
+        if signals.root:
+            query = f"{signals.root.exception}: {signals.root.message[:200]}\n{text}"
+        hits = search(self.index, query, CANDIDATES, language=lang)
+        return hits, coverage(self.index, query, [h.document for h in hits])
+
+    def look(self, question: Question, hypotheses: Sequence[Hypothesis], steps: list[Step]) -> Generator[Event, None, list[ProbeResult]]:
+        """The recorded host's readings, or the probes that the leading hypotheses ask for, in parallel under one deadline."""
+        if question.host is not None:
+            from probes.registry import replay
+
+            return list(replay(question.host).values())
+        names = wanted_probes(hypotheses) if question.use_probes else []
+        if not names:
+            return []
+        from probes.registry import run_probes
+
+        for name in names:
+            yield Event("step_started", Step(f"probe {name}", "running", 0.0))
+        results = run_probes(names, self.target, self.settings.probe_seconds)
+        for result in results:
+            steps.append(Step(f"probe {result.probe}", result.status, result.seconds, result.summary))
+            yield Event("step_finished", steps[-1])
+        return results
+
+    def verdict(
+        self, question: Question, signals: Signals, hypotheses: Sequence[Hypothesis], coverages: Sequence[float], results: Sequence[ProbeResult]
+    ) -> Verdict:
+        from kb.glossary import domain_terms
+
+        ailing = any(r.status in ("warning", "critical") for r in results)
+        return judge(question.text, signals, hypotheses, coverages, domain_terms(question.text), ailing)
+
+
+def run_step(
+    steps: list[Step], name: str, work: Callable[[], T], summary: Callable[[T], str]
+) -> Generator[Event, None, T]:
+    """Do one piece of work between its started and finished events."""
+    yield Event("step_started", Step(name, "running", 0.0))
+    start = time.perf_counter()
+    value = work()
+    steps.append(Step(name, "ok", time.perf_counter() - start, summary(value)))
+    yield Event("step_finished", steps[-1])
+    return value
+
+
+def wanted_probes(hypotheses: Sequence[Hypothesis]) -> list[str]:
+    """The probes whose facts the three leading documents name, and the installed versions."""
+    from kb.expressions import names_in
+    from probes.facts import probe_of
+
+    wanted = {"versions"}
+    for hypothesis in hypotheses[:3]:
+        expressions = [r.when for r in hypothesis.document.readings] + [f.when for f in hypothesis.document.fixes if f.when]
+        wanted |= {probe for e in expressions for name in names_in(e) if (probe := probe_of(name))}
+    return sorted(wanted)
+
+
+def read_ends(path: Path) -> str:
+    """The beginning and the end of a log, where banners and the failure stand; the scanner reads it whole."""
+    from probes.scanner import open_log
+
+    return open_log(path, HEAD_BYTES, TAIL_BYTES)
+
+
+def question_of(host: dict[str, Any] | None, **given: Any) -> Question:
+    """A question with a recorded host."""
+    return Question(host=host, **given)

@@ -1,0 +1,172 @@
+"""An answer's parts put together: evidence numbered, diagnoses with their fixes, the text written and grounded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from assistant.diagnosis import Verdict
+from assistant.fixes import Engine, fixes_for, release_sentence
+from assistant.grounding import ground
+from assistant.hypotheses import Hypothesis
+from assistant.signals import Signals, model_in
+from assistant.types import Answer, Diagnosis, Evidence, EvidenceKind, Question, RuledOut
+from assistant.wording import say
+from assistant.writer import write_diagnosis, write_insufficient, write_others, write_sources
+from kb.library import Library
+from kb.types import Document, Language, Reading
+from probes.types import ProbeResult
+
+DIAGNOSES = 3
+LEAST_OTHER = 0.3
+LETTERS: dict[EvidenceKind, str] = {"document": "K", "probe": "P", "log": "L", "command": "C"}
+
+
+@dataclass
+class Ledger:
+    """Evidence as it is numbered: the same source and text get the same id."""
+
+    items: dict[tuple[EvidenceKind, str, str], Evidence] = field(default_factory=dict)
+
+    def cite(self, kind: EvidenceKind, source: str, text: str) -> str:
+        """The id of a piece of evidence, given now or before."""
+        key = (kind, source, text)
+        if key not in self.items:
+            place = 1 + sum(k == kind for k, _, _ in self.items)
+            self.items[key] = Evidence(f"{LETTERS[kind]}{place}", kind, source, text)
+        return self.items[key].id
+
+    @property
+    def evidence(self) -> tuple[Evidence, ...]:
+        return tuple(self.items.values())
+
+
+def compose(
+    library: Library,
+    question: Question,
+    signals: Signals,
+    verdict: Verdict,
+    results: Sequence[ProbeResult],
+    ruled_out: Sequence[tuple[Hypothesis, Reading]],
+    facts: Mapping[str, Any],
+    lang: Language,
+) -> Answer:
+    """The answer that a verdict comes to."""
+    ledger = Ledger()
+    if signals.command:
+        ledger.cite("command", say("command_source", lang), signals.command)
+    engine = known_engine(signals, facts)
+    probes = {r.probe: ledger.cite("probe", r.probe, probe_text(r, lang)) for r in results if r.status != "unknown" or verdict.status == "insufficient"}
+    if verdict.status in ("diagnosed", "howto"):
+        return compose_diagnosed(library, question, signals, verdict, probes, ruled_out, facts, engine, ledger, lang)
+    if verdict.status == "insufficient":
+        text = write_insufficient(needs(signals, results, lang), candidate_titles(library, verdict, lang), lang)
+    else:
+        text = say(verdict.status, lang) + "\n\n" + "\n".join(f"- [{i}] {probe_text(r, lang)}" for r in results if (i := probes.get(r.probe)))
+    return Answer(verdict.status, lang, evidence=ledger.evidence, warnings=unknowns(results, lang), text=text.strip())
+
+
+def compose_diagnosed(
+    library: Library,
+    question: Question,
+    signals: Signals,
+    verdict: Verdict,
+    probes: Mapping[str, str],
+    ruled_out: Sequence[tuple[Hypothesis, Reading]],
+    facts: Mapping[str, Any],
+    engine: Engine,
+    ledger: Ledger,
+    lang: Language,
+) -> Answer:
+    """Diagnosed or how-to: the leading document in full, up to two others in a line each."""
+    ranked = [r for i, r in enumerate(verdict.ranked[:DIAGNOSES]) if i == 0 or r[1] >= LEAST_OTHER]
+    model = model_in(signals.command)
+    diagnoses = [
+        diagnose(library.get(h.document.id, lang), h, sure, probes, facts, engine, model, ledger, lang) for h, sure in ranked
+    ]
+    out = tuple(RuledOut(h.document.id, f"{r.when}") for h, r in ruled_out)
+    diagnoses[0] = replace(diagnoses[0], ruled_out=out)
+    top, document = ranked[0][0], library.get(ranked[0][0].document.id, lang)
+    folded = [library.get(name, lang).title for name in top.folded]
+    parts = [
+        write_diagnosis(diagnoses[0], document, ledger.evidence, folded, lang, verdict.status == "howto"),
+        write_others(diagnoses[1:], lang),
+        release_sentence(engine, lang) + "\n",
+        write_sources([e for e in ledger.evidence if e.id in diagnoses[0].supporting], document.sources, lang),
+    ]
+    brought = [question.text, signals.command, *question.logs.values(), *document.sources, engine.release]
+    brought += [c.how for d in diagnoses for f in d.fixes for c in f.computed]
+    brought += [text for d in diagnoses for f in d.fixes for text in (f.title, f.text, *f.commands)]
+    text, struck = ground("\n".join(parts), {e.id: e.text for e in ledger.evidence}, brought)
+    warnings = [say("struck", lang, what=", ".join(struck))] if struck else []
+    return Answer(verdict.status, lang, tuple(diagnoses), ledger.evidence, tuple(warnings), text=text.strip())
+
+
+def diagnose(
+    document: Document,
+    hypothesis: Hypothesis,
+    sure: float,
+    probes: Mapping[str, str],
+    facts: Mapping[str, Any],
+    engine: Engine,
+    model: str,
+    ledger: Ledger,
+    lang: Language,
+) -> Diagnosis:
+    """One hypothesis as a diagnosis, its evidence entered in the ledger."""
+    path = f"kb/docs/{document.path}"
+    supporting = [ledger.cite("document", path, "\n".join([document.title, document.summary, *(t for t in document.sections.values())]))]
+    for _, match in hypothesis.matches:
+        where = say("question_line", lang) if match.first.path == "question" else match.first.path
+        supporting.append(ledger.cite("log", f"{where}:{match.first.line}", match.first.text))
+    from probes.facts import probes_of
+
+    supporting += [probes[p] for r in hypothesis.supporting for p in probes_of(r.when) if p in probes]
+    contradicting = [probes[p] for r in hypothesis.contradicting for p in probes_of(r.when) if p in probes]
+    cites = {
+        i: ledger.cite("document", f"{path}:{fix.lines[0]}-{fix.lines[1]}", "\n".join([fix.title, fix.text, *(c.text for c in fix.commands)]))
+        for i, fix in enumerate(document.fixes)
+    }
+    fixes = fixes_for(document, engine, facts, model, lang, cites)
+    return Diagnosis(
+        document.id,
+        document.title,
+        sure,
+        tuple(dict.fromkeys(supporting)),
+        tuple(dict.fromkeys(contradicting)),
+        fixes=fixes,
+    )
+
+
+def known_engine(signals: Signals, facts: Mapping[str, Any]) -> Engine:
+    """What the log, the command or the question says; else what is installed here."""
+    if signals.release:
+        return Engine(signals.engine, signals.release)
+    for name in ("vllm", "sglang"):
+        if signals.engine in ("", name) and facts.get(f"{name}_version"):
+            return Engine(name, str(facts[f"{name}_version"]))
+    return Engine(signals.engine)
+
+
+def probe_text(result: ProbeResult, lang: Language) -> str:
+    """A probe's one sentence."""
+    return result.summary_zh if lang == "zh" and result.summary_zh else result.summary
+
+
+def unknowns(results: Sequence[ProbeResult], lang: Language) -> tuple[str, ...]:
+    """What could not be read."""
+    return tuple(f"{r.probe}: {probe_text(r, lang)}" for r in results if r.status == "unknown")
+
+
+def needs(signals: Signals, results: Sequence[ProbeResult], lang: Language) -> list[str]:
+    """What would settle it, of what was not given."""
+    wanted = [] if signals.has_log else [say("send_log", lang)]
+    wanted += [] if signals.command else [say("send_command", lang)]
+    wanted += [] if signals.release else [say("send_versions", lang)]
+    return wanted + [say("send_probe", lang, probe=r.probe) for r in results if r.status == "unknown" and r.probe != "versions"]
+
+
+def candidate_titles(library: Library, verdict: Verdict, lang: Language) -> list[str]:
+    """The nearest documents, by title."""
+    return [library.get(h.document.id, lang).title for h, _ in verdict.ranked[:3]]

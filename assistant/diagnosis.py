@@ -1,0 +1,79 @@
+"""From hypotheses to a verdict: diagnosed, how-to, healthy, or an honest "not enough"."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from assistant.hypotheses import Hypothesis, specificity
+from assistant.signals import Signals
+from assistant.types import AnswerStatus
+
+COMPLAINT = re.compile(
+    r"(?i)\b(slow|slower|latency|crash\w*|die[sd]?|dead|kill\w*|fail\w*|errors?|exception|oom|out of memory|stuck|hang\w*|hung|freez\w*|"
+    r"refus\w*|can(?:no|')t|won't|doesn't|not work\w*|wrong|broken|garbage|gibberish|repeat\w*|timeouts?|time[sd]? out|low|drop\w*|down|problem|issue)\b"
+    r"|慢|卡|崩|挂|死|报错|错误|失败|异常|不动|不了|不到|超时|溢出|爆|低|乱码|重复|掉|无法|不能|起不来|拒绝|问题|被杀|退出"
+)
+ASKS_HOW = re.compile(
+    r"(?i)\b(how (?:do|can|should|would|to|much|many|long)|what (?:is|are|does|should|settings?|flags?)|which|where (?:do|can|are|is)|"
+    r"is there (?:a|any) (?:way|flag|option)|best (?:way|practice)|recommended|explain|guide|steps?|should i|can i|difference between)\b"
+    r"|怎么|怎样|如何|哪些|什么|哪个|哪里|多少|是否|能不能|可以.*吗|区别|步骤|推荐|建议"
+)
+STRONG_COVERAGE, WEAK_COVERAGE = 0.55, 0.35
+DECISIVE = 0.30
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The status, the leading hypotheses with their confidence, and why."""
+
+    status: AnswerStatus
+    ranked: tuple[tuple[Hypothesis, float], ...] = ()
+    why: str = ""
+
+
+def decisive(hypotheses: Sequence[Hypothesis]) -> bool:
+    """Whether a signature decides, so that nothing need be searched."""
+    return bool(hypotheses) and any(
+        s.role == "cause" and specificity(s.pattern) >= DECISIVE for s, _ in hypotheses[0].matches
+    )
+
+
+def confidence(hypothesis: Hypothesis, second: Hypothesis | None, coverage: float) -> float:
+    """0…1. A cause stands on its line; a document that search alone brought up on how much of the question it covers."""
+    if hypothesis.is_cause:
+        value = 0.50 + 0.52 * hypothesis.score
+        if second is not None and second.is_cause:
+            value -= 0.15 * max(0.0, 1 - (hypothesis.score - second.score) / 0.2)
+    else:
+        value = 0.15 + 0.5 * coverage + 0.1 * len(hypothesis.supporting)
+    return round(min(max(value, 0.05), 0.97), 2)
+
+
+def judge(
+    question: str, signals: Signals, hypotheses: Sequence[Hypothesis], coverages: Sequence[float], terms: Sequence[str], ailing: bool
+) -> Verdict:
+    """The verdict. `coverages` go with the hypotheses, `terms` are the field's words in the question, `ailing` that a probe found fault."""
+    ranked = tuple(
+        (h, confidence(h, hypotheses[i + 1] if i + 1 < len(hypotheses) else None, coverages[i] if i < len(coverages) else 0.0))
+        for i, h in enumerate(hypotheses[:5])
+    )
+    if ranked and ranked[0][0].is_cause:
+        return Verdict("diagnosed", ranked)
+    if not terms and not signals.has_log and not signals.matches and not signals.command:
+        return Verdict("out_of_scope")
+    complains = bool(COMPLAINT.search(question))
+    if signals.has_log and not signals.has_errors and not ailing and not complains:
+        return Verdict("healthy", ranked)
+    if not ranked or signals.has_log and signals.has_errors and not asks_how(question):
+        return Verdict("insufficient", ranked, "no signature")
+    top, coverage = ranked[0][0], coverages[0] if coverages else 0.0
+    if coverage >= (WEAK_COVERAGE if asks_how(question) and top.document.kind == "howto" else STRONG_COVERAGE):
+        return Verdict("howto" if top.document.kind == "howto" or asks_how(question) else "diagnosed", ranked)
+    return Verdict("insufficient", ranked, "weak match")
+
+
+def asks_how(question: str) -> bool:
+    """Whether the question asks for a way rather than for a cause."""
+    return bool(ASKS_HOW.search(question))

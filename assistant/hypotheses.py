@@ -1,0 +1,125 @@
+"""Which documents may explain what was seen, and how strongly: signatures first, search beside them, readings last."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from kb.expressions import evaluate
+from assistant.signals import Signals
+from kb.library import Library
+from kb.search import Hit
+from kb.types import Document, Reading, Signature
+from probes.scanner import Match
+
+# Weights of what speaks for a document. A cause that is the root exception, alone, comes to 0.9; a document that only
+# search brought up stays under 0.5. Found on our own cases; no single one moves a decision by itself.
+SPECIFIC, ROOT, EARLY, SEARCH, READING, CONTRADICTED, FOREIGN = 0.45, 0.30, 0.10, 0.15, 0.06, 0.20, 0.30
+CONSEQUENCE, CONTEXT = 0.25, 0.10
+
+
+@dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """A document under consideration. `folded` are documents whose fault is only its consequence."""
+
+    document: Document
+    score: float
+    matches: tuple[tuple[Signature, Match], ...] = ()
+    hit: Hit | None = None
+    supporting: tuple[Reading, ...] = ()
+    contradicting: tuple[Reading, ...] = ()
+    folded: tuple[str, ...] = ()
+
+    @property
+    def is_cause(self) -> bool:
+        """Whether a line names this fault itself."""
+        return any(s.role == "cause" for s, _ in self.matches)
+
+
+def specificity(pattern: str) -> float:
+    """0…1 by how much fixed text a pattern asks for: 12 characters 0.38, 40 characters 0.80."""
+    import re
+
+    fixed = re.sub(r"\(\?P<\w+>|\\[dDwWsSbB]|\[[^\]]*\]|[()?*+.|^$\\{}]", "", pattern)
+    return 1 - math.exp(-len(fixed) / 25)
+
+
+def propose(library: Library, signals: Signals, hits: Sequence[Hit]) -> list[Hypothesis]:
+    """Every document that a signature or the search brought up, scored without readings, best first."""
+    signatures = {(s.document, s.name): s for s in library.signatures}
+    by_document: dict[str, list[tuple[Signature, Match]]] = {}
+    for match in signals.matches:
+        by_document.setdefault(match.document, []).append((signatures[match.document, match.signature], match))
+    found = {h.document: h for h in hits}
+    order = {d: i for i, d in enumerate(by_document)}
+    hypotheses = []
+    for name in {**by_document, **found}:
+        matches = tuple(by_document.get(name, ()))
+        document = library.get(name)
+        early = EARLY * (1 - order[name] / len(order)) if name in order else 0.0
+        score = match_score(matches, signals) + early + search_score(found.get(name), hits)
+        if document.engines and signals.engine and signals.engine not in document.engines:
+            score -= FOREIGN
+        hypotheses.append(Hypothesis(document, score, matches, found.get(name)))
+    return fold(sorted(hypotheses, key=lambda h: (-h.score, h.document.id)))
+
+
+def match_score(matches: Sequence[tuple[Signature, Match]], signals: Signals) -> float:
+    """The strongest cause among the matches, more where its line is the root exception's."""
+    causes = [(s, m) for s, m in matches if s.role == "cause"]
+    if not causes:
+        roles = {s.role for s, _ in matches}
+        return CONSEQUENCE if "consequence" in roles else CONTEXT if "context" in roles else 0.0
+    best = max(specificity(s.pattern) for s, _ in causes)
+    return SPECIFIC * best + (ROOT if any(is_root(m, signals) for _, m in causes) else 0.0)
+
+
+def is_root(match: Match, signals: Signals) -> bool:
+    """Whether a match is the line of the root exception, or says what that exception says."""
+    root = signals.root
+    if root is None:
+        return False
+    same_line = match.first.path == root.path and match.first.line == root.line
+    message = root.message.strip()[:60]
+    return same_line or (len(message) > 12 and message in match.first.text)
+
+
+def search_score(hit: Hit | None, hits: Sequence[Hit]) -> float:
+    """0…SEARCH by the hit's share of the best score."""
+    return SEARCH * hit.score / max(hits[0].score, 1e-9) if hit and hits else 0.0
+
+
+def fold(hypotheses: list[Hypothesis]) -> list[Hypothesis]:
+    """Take out what another matched cause explains; name it there as folded."""
+    seen = {h.document.id for h in hypotheses if h.matches}
+    explained: dict[str, str] = {}
+    for hypothesis in hypotheses:
+        if hypothesis.is_cause:
+            for name in hypothesis.document.explains:
+                if name in seen and explained.get(hypothesis.document.id) != name:
+                    explained.setdefault(name, hypothesis.document.id)
+    kept = []
+    for hypothesis in hypotheses:
+        if hypothesis.document.id in explained:
+            continue
+        folded = tuple(name for name, by in explained.items() if by == hypothesis.document.id)
+        kept.append(replace(hypothesis, folded=folded))
+    return kept
+
+
+def weigh(hypotheses: Sequence[Hypothesis], facts: Mapping[str, Any]) -> tuple[list[Hypothesis], list[tuple[Hypothesis, Reading]]]:
+    """Scores with the readings for and against; and what a reading ruled out."""
+    kept, ruled_out = [], []
+    for hypothesis in hypotheses:
+        held = [r for r in hypothesis.document.readings if evaluate(r.when, facts) is True]
+        against = next((r for r in held if r.speaks == "rules-out"), None)
+        if against and not hypothesis.is_cause:
+            ruled_out.append((hypothesis, against))
+            continue
+        supporting = tuple(r for r in held if r.speaks == "for")
+        contradicting = tuple(r for r in held if r.speaks != "for")
+        score = hypothesis.score + READING * min(len(supporting), 2) - CONTRADICTED * min(len(contradicting), 2)
+        kept.append(replace(hypothesis, score=score, supporting=supporting, contradicting=contradicting))
+    return sorted(kept, key=lambda h: (-h.score, h.document.id)), ruled_out

@@ -1,0 +1,20 @@
+"""Which language to answer in."""
+
+from __future__ import annotations
+
+import re
+
+from kb.types import Language
+
+CHINESE = re.compile(r"[\u3400-\u9fff]")
+WORD = re.compile(r"[A-Za-z]{2,}")
+PRINTED = re.compile(r"`[^`]*`|\"[^\"]*\"|--\S+|\S*[_/.=:]\S*")
+
+
+def detect_language(text: str) -> Language:
+    """zh where a person's words are Chinese: English terms, flags and pasted error lines among them do not count."""
+    lines = [line for line in text.splitlines() if CHINESE.search(line)]
+    if not lines:
+        return "en"
+    spoken = PRINTED.sub(" ", " ".join(lines))
+    return "zh" if len(CHINESE.findall(spoken)) >= len(WORD.findall(spoken)) / 2 else "en"

@@ -1,0 +1,119 @@
+"""What the user and the logs already said: matched signatures, the root exception, engine, release, command, values."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from kb.expressions import number
+from kb.types import Signature
+from probes.scanner import Match, RootException, ScanReport
+
+RELEASE = r"v?(?P<release>\d+\.\d+(?:\.\d+)?(?:\.?(?:post|rc|dev)\d+)*)"
+BANNERS = (
+    ("vllm", re.compile(r"vLLM API server version " + RELEASE)),
+    ("vllm", re.compile(r"Initializing an? (?:V\d )?LLM engine \(" + RELEASE)),
+    ("vllm", re.compile(r"vLLM Version\s*:\s*" + RELEASE)),
+    ("vllm", re.compile(r"vllm/vllm-openai:" + RELEASE, re.I)),
+    ("sglang", re.compile(r"lmsysorg/sglang:" + RELEASE, re.I)),
+    ("vllm", re.compile(r"\bvllm\s*(?:==|[:=]|-|version|版本(?:是|为)?)?\s*:?\s*" + RELEASE, re.I)),
+    ("sglang", re.compile(r"\bsglang\s*(?:==|[:=]|-|version|版本(?:是|为)?)?\s*:?\s*" + RELEASE, re.I)),
+)
+SERVING = re.compile(
+    r"(?:^|(?<=[\s`$#]))(?:(?:[A-Z_]+=\S+\s+)*)(?:vllm serve|python3? -m (?:vllm\.entrypoints\.\S+|sglang\.launch_server)|sglang serve|docker run)\b"
+)
+ERROR_LINE = re.compile(r"\b(ERROR|CRITICAL|FATAL|Traceback \(most recent call last\))|^\S*(Error|Exception)\b: ", re.M)
+
+
+@dataclass(frozen=True, slots=True)
+class Signals:
+    """`values` are captured groups and flags by name (numbers where they are numbers); flags as `flag_max_model_len`."""
+
+    matches: tuple[Match, ...] = ()
+    root: RootException | None = None
+    engine: str = ""
+    release: str = ""
+    command: str = ""
+    values: dict[str, Any] = field(default_factory=dict)
+    has_log: bool = False
+    has_errors: bool = False
+
+
+def read_signals(
+    question: str, logs: dict[str, str], reports: Sequence[ScanReport], command: str = ""
+) -> Signals:
+    """Signals from the words, the texts of small logs, the scan of all of them, and the serving command."""
+    texts = [question, command, *logs.values()]
+    command = command.strip() or next((c for t in texts if (c := find_command(t))), "")
+    engine, release = engine_and_release([command, *logs.values(), question])
+    matches = tuple(m for report in reports for m in report.matches)
+    values: dict[str, Any] = {}
+    for match in matches:
+        for name, text in match.groups.items():
+            values.setdefault(name, number(text))
+    return Signals(
+        matches=matches,
+        root=next((r.root for r in reports if r.root), None),
+        engine=engine,
+        release=release,
+        command=command,
+        values=values | flag_values(command),
+        has_log=bool(logs) or any("\n" in t.strip() and ERROR_LINE.search(t) for t in (question,)),
+        has_errors=any(ERROR_LINE.search(t) for t in (question, *logs.values())),
+    )
+
+
+def find_command(text: str) -> str:
+    """The first serving command in a text, line continuations joined; empty where there is none."""
+    joined = re.sub(r"\\\s*\n\s*", " ", text)
+    for line in joined.splitlines():
+        found = SERVING.search(line)
+        if found and ("vllm" in line or "sglang" in line):
+            return line[found.start() :].strip().strip("`").strip()
+    return ""
+
+
+def engine_and_release(texts: Iterable[str]) -> tuple[str, str]:
+    """The engine that the texts speak of, and its release where one is printed or said; empty where unknown."""
+    texts = [t for t in texts if t]
+    for engine, pattern in BANNERS:
+        for text in texts:
+            found = pattern.search(text)
+            if found:
+                return engine, found["release"]
+    counts = {name: sum(len(re.findall(name, t, re.I)) for t in texts) for name in ("vllm", "sglang")}
+    best = max(counts, key=lambda name: counts[name])
+    return (best, "") if counts[best] else ("", "")
+
+
+def flag_values(command: str) -> dict[str, Any]:
+    """`--max-model-len 8192` as `flag_max_model_len: 8192`; a flag without a value is True."""
+    try:
+        words = shlex.split(command, comments=True)
+    except ValueError:
+        words = command.split()
+    found: dict[str, Any] = {}
+    for i, word in enumerate(words):
+        if not word.startswith("--"):
+            continue
+        name, equals, value = word[2:].partition("=")
+        if not equals:
+            following = words[i + 1] if i + 1 < len(words) else "--"
+            value = "" if following.startswith("--") else following
+        found["flag_" + name.replace("-", "_").replace(".", "_")] = number(value) if value else True
+    return found
+
+
+def model_in(command: str) -> str:
+    """The model that a serving command names; empty where it names none."""
+    found = re.search(r"(?:--model(?:-path)?[ =]|vllm serve\s+)(?P<model>[^\s-][^\s]*)", command)
+    return found["model"].strip("'\"") if found else ""
+
+
+def distinct(signatures: Iterable[Signature], matches: Iterable[Match]) -> dict[tuple[str, str], Signature]:
+    """The signatures that matched, by document and name."""
+    seen = {(m.document, m.signature) for m in matches}
+    return {(s.document, s.name): s for s in signatures if (s.document, s.name) in seen}

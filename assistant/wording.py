@@ -1,0 +1,75 @@
+"""Every sentence of the offline writer, in both languages."""
+
+from __future__ import annotations
+
+from kb.types import Language
+
+WORDING: dict[str, dict[Language, str]] = {
+    "diagnosis": {"en": "Diagnosis", "zh": "诊断"},
+    "howto": {"en": "How to", "zh": "操作指南"},
+    "confidence": {"en": "confidence {percent} %", "zh": "置信度 {percent}%"},
+    "evidence_for": {"en": "What speaks for it", "zh": "依据"},
+    "evidence_against": {"en": "What speaks against it", "zh": "反面证据"},
+    "folded": {"en": "Only its consequence: {titles}.", "zh": "以下只是它引发的后果:{titles}。"},
+    "fixes": {"en": "Fixes, in this order", "zh": "解决办法(按顺序)"},
+    "steps": {"en": "Steps", "zh": "步骤"},
+    "risk": {"en": "risk: {risk}", "zh": "风险:{risk}"},
+    "check": {"en": "How to see that it worked", "zh": "如何确认已解决"},
+    "computed": {"en": "Computed: {name} = {how}", "zh": "计算:{name} = {how}"},
+    "old_advice": {"en": "Advice to leave alone", "zh": "不要照搬的旧说法"},
+    "tell_apart": {"en": "Similar faults", "zh": "相似故障的区分"},
+    "others": {"en": "Also possible", "zh": "其他可能"},
+    "ruled_out": {"en": "Ruled out", "zh": "已排除"},
+    "sources": {"en": "Sources", "zh": "来源"},
+    "from_log": {"en": "read from the log", "zh": "取自日志"},
+    "insufficient": {
+        "en": "I cannot tell the cause from this. What would settle it:",
+        "zh": "仅凭这些信息无法判断原因。以下信息可以帮助定位:",
+    },
+    "candidates": {"en": "Closest to what you describe, none of them shown:", "zh": "与描述最接近(均未证实):"},
+    "out_of_scope": {
+        "en": "This is not about serving language models (vLLM, SGLang, their GPUs and hosts), which is all that I know. Ask me about a server that is down or slow, and attach its log.",
+        "zh": "这个问题与大模型推理服务(vLLM、SGLang 及其 GPU、主机)无关,超出了我的知识范围。请描述服务故障或变慢的现象,并附上日志。",
+    },
+    "healthy": {
+        "en": "Nothing is wrong in what I was shown.",
+        "zh": "从提供的信息来看,没有发现故障。",
+    },
+    "send_log": {
+        "en": "the server's log from its start to the failure (`--log FILE`): the first error matters, not the last",
+        "zh": "服务从启动到出错的完整日志(`--log 文件`):关键是第一个错误,不是最后一个",
+    },
+    "send_command": {"en": "the serving command (`--command '…'`)", "zh": "启动命令(`--command '…'`)"},
+    "send_versions": {
+        "en": "the installed versions: run `crashcart checkup` on the serving host",
+        "zh": "已安装的版本:在推理主机上运行 `crashcart checkup`",
+    },
+    "send_probe": {"en": "the reading of `crashcart probe run {probe}`", "zh": "`crashcart probe run {probe}` 的结果"},
+    "release_unknown": {
+        "en": "The installed release is not known, so each command says for which releases it holds.",
+        "zh": "未能确定已安装的版本,因此每条命令都注明了适用的版本范围。",
+    },
+    "release_known": {"en": "Commands are checked against {engine} {release}.", "zh": "命令已按 {engine} {release} 核对。"},
+    "any_release": {"en": "any release", "zh": "任意版本"},
+    "struck": {
+        "en": "Left out, because nothing read here accounts for it: {what}",
+        "zh": "已删去缺乏依据的内容:{what}",
+    },
+    "lexical_only": {"en": "Search was lexical alone: {why}", "zh": "仅使用了关键词检索:{why}"},
+    "question_line": {"en": "the question", "zh": "问题"},
+    "command_source": {"en": "serving command", "zh": "启动命令"},
+    "destructive": {"en": "This deletes or replaces something; read it before you run it.", "zh": "此操作会删除或替换内容,执行前请仔细确认。"},
+}
+
+RISKS: dict[str, dict[Language, str]] = {
+    "read-only": {"en": "read-only", "zh": "只读"},
+    "restart": {"en": "restarts the server", "zh": "需要重启服务"},
+    "reinstall": {"en": "reinstalls packages", "zh": "需要重装软件包"},
+    "reboot": {"en": "reboots the host", "zh": "需要重启主机"},
+    "destructive": {"en": "destructive", "zh": "有破坏性"},
+}
+
+
+def say(key: str, lang: Language, **values: object) -> str:
+    """The sentence, with its values put in."""
+    return WORDING[key][lang].format(**values)

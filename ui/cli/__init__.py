@@ -1,0 +1,59 @@
+"""The command line: `crashcart …`. Each command group is a module; heavy imports happen inside the commands."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import PackageNotFoundError, version
+
+import typer
+import typer.exceptions
+
+from ui.cli import ask, flags, knowledge, probing, serving
+
+USAGE = 64
+
+app = typer.Typer(
+    name="crashcart",
+    help="Find out why an LLM server (vLLM, SGLang) is down or slow, with no network, no key and no GPU needed.",
+    epilog="Start with:  crashcart ask 'vLLM dies at start-up' --log vllm.log   |   crashcart checkup   |   crashcart serve",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+ask.register(app)
+probing.register(app)
+knowledge.register(app)
+flags.register(app)
+serving.register(app)
+
+
+@app.callback(invoke_without_command=True)
+def crashcart(show_version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
+    if show_version:
+        try:
+            typer.echo(version("crashcart"))
+        except PackageNotFoundError:
+            typer.echo("unknown: crashcart is run from its source folder without being installed")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command; what a person can mend is one sentence and exit code 64."""
+    from kb.errors import InputError
+
+    try:
+        code = app(standalone_mode=False)
+    except InputError as error:
+        typer.echo(f"crashcart: {error}", err=True)
+        sys.exit(USAGE)
+    except (typer.Abort, KeyboardInterrupt):
+        typer.echo("crashcart: stopped.", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+    except typer.exceptions.TyperException as error:
+        error.show()
+        sys.exit(USAGE)
+    sys.exit(code if isinstance(code, int) else 0)
