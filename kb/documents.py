@@ -97,7 +97,7 @@ def _remedies(part: str, offset: int) -> Iterator[Remedy]:
 
 
 def _strings(meta: dict[str, Any], key: str, path: str) -> tuple[str, ...]:
-    value = meta.get(key) or ()
+    value = meta.get(key) or []
     if isinstance(value, str):
         return (value,)
     if not isinstance(value, list) or not all(isinstance(item, str | int | float) for item in value):
