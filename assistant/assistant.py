@@ -147,7 +147,7 @@ def run_step(
 def wanted_probes(hypotheses: Sequence[Hypothesis]) -> list[str]:
     """The probes whose facts the three leading documents name, and the installed versions."""
     from kb.expressions import names_in
-    from probes.facts import probe_of
+    from kb.facts import probe_of
 
     wanted = {"versions"}
     for hypothesis in hypotheses[:3]:

@@ -120,7 +120,7 @@ def diagnose(
     for _, match in hypothesis.matches:
         where = say("question_line", lang) if match.first.path == "question" else match.first.path
         supporting.append(ledger.cite("log", f"{where}:{match.first.line}", match.first.text))
-    from probes.facts import probes_of
+    from kb.facts import probes_of
 
     supporting += [probes[p] for r in hypothesis.supporting for p in probes_of(r.when) if p in probes]
     contradicting = [probes[p] for r in hypothesis.contradicting for p in probes_of(r.when) if p in probes]

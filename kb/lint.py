@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from functools import cache
 from pathlib import Path
 
 from kb.documents import SHIPPED, DocumentError, localize, read_document
 from kb.expressions import names_in
+from kb.facts import fact_probes
 from kb.types import Document
 
 FAMILIES = ("memory", "hardware", "parallel", "software", "loading", "requests", "performance", "container", "operations")
@@ -19,16 +19,10 @@ PLACEHOLDER = re.compile(r"\{\{\s*(\w+)\s*(?:\|([^}]*))?\}\}")
 LINK = re.compile(r"\[\[([^\]]+)\]\]")
 
 
-@cache
-def fact_names() -> frozenset[str]:
-    """The names in kb/data/facts.yaml."""
-    return frozenset(re.findall(r"^(\w+):", (SHIPPED.parent / "data/facts.yaml").read_text("utf-8"), re.M))
-
-
 def known_names(document: Document) -> set[str]:
     """What an expression in this document may name: facts, captured groups, computed values."""
     groups = {g for s in document.signatures for g in re.compile(s.pattern).groupindex}
-    return fact_names() | groups | {c.name for c in document.computed}
+    return fact_probes().keys() | groups | {c.name for c in document.computed}
 
 
 def check_form(document: Document) -> Iterator[str]:
@@ -178,6 +172,14 @@ def lint(folder: Path = SHIPPED, only: tuple[str, ...] = ()) -> dict[str, list[s
         for link in sorted(links - ids):
             found.setdefault(document.id, []).append(f"links to {link!r}, which does not exist")
     return found
+
+
+def lint_vectors() -> list[str]:
+    """Whether each shipped chunk has its precomputed vector."""
+    from kb.vectors import missing_vectors
+
+    missing = missing_vectors()
+    return [f"{missing} chunks have no precomputed vector: run `make vectors`"] if missing else []
 
 
 if __name__ == "__main__":

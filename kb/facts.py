@@ -1,4 +1,4 @@
-"""The facts that probes read, by name: kb/data/facts.yaml says which probe reads which."""
+"""The facts that probes read, by name: data/facts.yaml says which probe reads which."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kb.expressions import names_in
 
-FACTS = Path(__file__).parent.parent / "kb/data/facts.yaml"
+FACTS = Path(__file__).parent / "data/facts.yaml"
 LINE = re.compile(r"^(?P<name>\w+): \{.*?\bprobe: (?P<probe>\w+)", re.M)
 
 

@@ -1,0 +1,116 @@
+"""`crashcart kb …`: add your own runbooks, search, list, check and build the knowledge base."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from kb.errors import InputError
+from ui.cli.options import JSON, open_assistant, print_json, settings
+
+kb_app = typer.Typer(help="The knowledge base: shipped documents and your own runbooks.", no_args_is_help=True, rich_markup_mode=None)
+
+
+def register(app: typer.Typer) -> None:
+    """Put these commands on the command line."""
+    app.add_typer(kb_app, name="kb")
+
+
+@kb_app.command("add")
+def add(paths: list[Path] = typer.Argument(metavar="PATH…", help="Markdown, text, HTML or PDF files, or folders of them."), as_json: bool = JSON) -> int:
+    """Add your own runbooks; a file added before and unchanged is left alone."""
+    from kb.runbooks import add_runbooks
+    from probes.reading.mask import mask
+
+    results = add_runbooks(paths, settings().home_folder / "runbooks", mask)
+    if as_json:
+        print_json(results)
+    else:
+        for result in results:
+            typer.echo(f"{result.outcome:9} {result.path}" + (f": {result.detail}" if result.detail else ""))
+    return 64 if results and all(r.outcome == "failed" for r in results) else 0
+
+
+@kb_app.command("remove")
+def remove(name: str = typer.Argument(help="A runbook's name from `crashcart kb list`.")) -> int:
+    """Forget one of your own runbooks."""
+    from kb.runbooks import remove_runbook
+
+    if not remove_runbook(name, settings().home_folder / "runbooks"):
+        raise InputError(f"there is no runbook {name!r}; `crashcart kb list` names them.")
+    typer.echo(f"removed {name}")
+    return 0
+
+
+@kb_app.command("list")
+def list_documents(as_json: bool = JSON) -> int:
+    """Every document: id, title, languages."""
+    library = open_assistant(as_json).library
+    rows = [
+        {"id": name, "title": library.get(name).title, "family": library.get(name).family, "languages": sorted(versions)}
+        for name, versions in library.by_id.items()
+    ]
+    if as_json:
+        print_json(rows)
+    else:
+        for row in rows:
+            typer.echo(f"{row['id']:40} {row['title']}")
+    return 0
+
+
+@kb_app.command("search")
+def search(
+    query: str = typer.Argument(help="Words, an error line, a flag."),
+    count: int = typer.Option(5, "--count", "-n", min=1, max=50, help="How many documents."),
+    mode: str = typer.Option("hybrid", "--mode", metavar="hybrid|lexical|dense", help="Which half of the search."),
+    as_json: bool = JSON,
+) -> int:
+    """Search the documents."""
+    from assistant.language import detect_language
+    from kb.search import search as find
+
+    if not query.strip():
+        raise InputError("the query is empty: crashcart kb search 'max seq len larger than KV cache'.")
+    if mode not in ("hybrid", "lexical", "dense"):
+        raise InputError(f"there is no mode {mode!r}: hybrid, lexical or dense.")
+    assistant = open_assistant(as_json)
+    hits = find(assistant.index, query, count, mode, detect_language(query))  # type: ignore[arg-type]
+    if as_json:
+        print_json(hits)
+    else:
+        for hit in hits:
+            chunk = hit.chunk
+            typer.echo(f"{hit.score:5.2f}  {hit.document}  {chunk.path}:{chunk.lines[0]}-{chunk.lines[1]}\n       {assistant.library.get(hit.document, detect_language(query)).title}")
+    return 0
+
+
+@kb_app.command("lint")
+def lint(names: list[str] = typer.Argument(None, metavar="[ID…]", help="Documents to check [all]."), as_json: bool = JSON) -> int:
+    """Check each shipped document: form, both languages, signatures, flags against the catalogue, sources, vectors."""
+    from kb.lint import lint as check
+
+    wrong = check(only=tuple(names or ()))
+    if as_json:
+        print_json(wrong)
+    else:
+        for name, sentences in wrong.items():
+            typer.echo("\n".join([name, *(f"  - {sentence}" for sentence in sentences)]))
+        typer.echo(f"{len(wrong)} documents to mend." if wrong else "All documents are in order.")
+    return 1 if wrong else 0
+
+
+@kb_app.command("build")
+def build(as_json: bool = JSON) -> int:
+    """Build the search index now; without this it is built when it is first needed."""
+    import time
+
+    start = time.perf_counter()
+    assistant = open_assistant(as_json)
+    index = assistant.index
+    said = {"folder": str(index.folder), "documents": len(assistant.library.by_id), "chunks": len(index.chunks), "seconds": round(time.perf_counter() - start, 2)}
+    if as_json:
+        print_json(said)
+    else:
+        typer.echo(f"{said['documents']} documents, {said['chunks']} chunks, {said['seconds']} s, in {said['folder']}")
+    return 0

@@ -1,0 +1,66 @@
+"""Options and input that several commands share."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from kb.errors import InputError
+
+if TYPE_CHECKING:
+    from assistant.assistant import Assistant
+    from assistant.settings import Settings
+
+JSON = typer.Option(False, "--json", help="Print JSON instead of text.")
+EXIT_CODES = {"ok": 0, "warning": 1, "critical": 2, "unknown": 3}
+
+
+def print_json(value: object) -> None:
+    """JSON on standard output; characters stay as they are, so that Chinese can be read."""
+    import msgspec
+
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
+
+
+def settings(**flags: object) -> Settings:
+    """The settings, flags over environment."""
+    from assistant.settings import load_settings
+
+    return load_settings(**flags)
+
+
+def open_assistant(quiet: bool = False, **flags: object) -> Assistant:
+    """The assistant, with a line on standard error while its index is built."""
+    from assistant.assistant import Assistant
+
+    return Assistant(settings(**flags), None if quiet or not sys.stderr.isatty() else show_progress)
+
+
+def show_progress(what: str, done: int, total: int) -> None:
+    """`embedding 32/480` on one line."""
+    sys.stderr.write(f"\rcrashcart: {what} {done}/{total}" + ("\n" if done == total else ""))
+    sys.stderr.flush()
+
+
+def read_host(path: Path | None) -> dict[str, Any] | None:
+    """A recorded host (`crashcart checkup --json > host.json`)."""
+    if path is None:
+        return None
+    try:
+        host = json.loads(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"cannot read the recorded host {path}: {error.strerror}.") from error
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON: record a host with `crashcart checkup --json > host.json`.") from error
+    if not isinstance(host, dict):
+        raise InputError(f"{path} is not a recorded host: record one with `crashcart checkup --json > host.json`.")
+    return host
+
+
+def worst(statuses: list[str]) -> str:
+    """The status that decides the exit code: critical, warning, unknown, ok."""
+    return next((s for s in ("critical", "warning", "unknown") if s in statuses), "ok")

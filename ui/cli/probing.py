@@ -1,0 +1,107 @@
+"""`crashcart checkup`, `scan`, `probe`, `mask`: looking at this machine and at logs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import typer
+
+from kb.errors import InputError
+from ui.cli.options import EXIT_CODES, JSON, open_assistant, print_json, settings, worst
+
+probe_app = typer.Typer(help="The probes one by one.", no_args_is_help=True, rich_markup_mode=None)
+
+
+def register(app: typer.Typer) -> None:
+    """Put these commands on the command line."""
+    app.command("checkup")(checkup)
+    app.command("scan")(scan)
+    app.command("mask")(mask)
+    app.add_typer(probe_app, name="probe")
+
+
+def checkup(
+    lang: str = typer.Option(None, "--lang", metavar="auto|en|zh", help="Language of the table [auto: of the environment]."),
+    seconds: float = typer.Option(None, "--seconds", min=0.1, max=120, help="The deadline that all probes share [5]."),
+    as_json: bool = JSON,
+) -> int:
+    """Run every passive probe and say what is wrong, worst first. Reads only; changes nothing.
+
+    Exit codes: 0 ok, 1 warning, 2 critical, 3 unknown. `--json > host.json` records the host for `ask --host host.json`.
+    """
+    from probes.registry import probe_names, run_probes, to_json
+    from ui.render import environment_language, render_checkup
+
+    assistant = open_assistant(as_json, lang=lang, probe_seconds=seconds)
+    results = run_probes(probe_names(), assistant.target, assistant.settings.probe_seconds)
+    chosen = assistant.settings.lang
+    if as_json:
+        print_json(to_json(results))
+    else:
+        render_checkup(results, environment_language() if chosen == "auto" else chosen)
+    return EXIT_CODES[worst([r.status for r in results])]
+
+
+@probe_app.command("list")
+def probe_list(as_json: bool = JSON) -> int:
+    """Every probe and what it reads."""
+    from probes.registry import probe_descriptions
+
+    described = probe_descriptions()
+    if as_json:
+        print_json(described)
+    else:
+        for name, sentence in described.items():
+            typer.echo(f"{name:16} {sentence}")
+    return 0
+
+
+@probe_app.command("run")
+def probe_run(name: str = typer.Argument(help="A name from `crashcart probe list`."), as_json: bool = JSON) -> int:
+    """Run one probe."""
+    from probes.registry import probe_names, run_probes, to_json
+    from ui.render import render_probe
+
+    if name not in probe_names():
+        raise InputError(f"there is no probe {name!r}; `crashcart probe list` names them.")
+    assistant = open_assistant(as_json)
+    results = run_probes([name], assistant.target, assistant.settings.probe_seconds)
+    if as_json:
+        print_json(to_json(results))
+    else:
+        render_probe(results[0])
+    return EXIT_CODES[results[0].status]
+
+
+def scan(files: list[Path] = typer.Argument(metavar="FILE…", help="Logs, plain or .gz/.xz/.zst; '-' is standard input."), as_json: bool = JSON) -> int:
+    """Find every known error line in logs of any size, and the exception that started it.
+
+    Exit codes: 0 nothing known found, 2 a known fault found.
+    """
+    from kb.library import load_library
+    from probes.scanner import scan_files, to_json
+    from ui.render import render_scan
+
+    home = settings().home_folder
+    library = load_library(home / "cache", home / "runbooks")
+    report = scan_files([str(f) for f in files], library.signatures)
+    if as_json:
+        print_json(to_json(report))
+    else:
+        render_scan(report, library)
+    return 2 if any(m.role == "cause" for m in report.matches) else 0
+
+
+def mask(file: Path = typer.Argument(Path("-"), metavar="[FILE|-]", help="A log; standard input when absent.")) -> int:
+    """Print a text with its secrets masked, to share a log safely."""
+    from probes.reading.mask import mask_lines
+
+    try:
+        source = sys.stdin.buffer if str(file) == "-" else file.open("rb")
+    except OSError as error:
+        raise InputError(f"cannot read {file}: {error.strerror}.") from error
+    with source:
+        for line in mask_lines(source):
+            sys.stdout.write(line)
+    return 0
