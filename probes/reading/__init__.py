@@ -1,0 +1,1 @@
+"""How a probe reads: programs, files, NVML, processes. Every bound and every refusal lives here."""
