@@ -27,6 +27,7 @@ POWER_BRAKE = 0x0080
 HARDWARE = 0x0008
 """SwPowerCap is left out of these: at full load, running at the power limit is what a healthy GPU does."""
 NEAR_SLOWDOWN_C = 3
+NARROW_LINK = 4
 
 
 @probe()
@@ -167,7 +168,8 @@ def _power_brake(gpu: GpuHealth) -> Finding | None:
 
 
 def _narrow_link(gpu: GpuHealth) -> Finding | None:
-    if not is_link_degraded(gpu):
+    # Half the lanes is how many boards and cloud machines wire a T4, A10G or L40S; a quarter is a bad contact.
+    if not is_link_degraded(gpu) or (gpu.pcie_width or 0) * NARROW_LINK > (gpu.pcie_width_max or 0):
         return None
     return Finding(
         "warning",

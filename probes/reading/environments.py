@@ -70,6 +70,7 @@ def find_environments(processes: Mapping[int, Process], variables: Mapping[str, 
                 os.path.dirname(os.path.dirname(os.path.realpath(folder + "/python3"))),
             )
             yield from ((path, "python3 on PATH") for prefix in prefixes for path in _under(prefix))
+    yield from ((path, "current folder") for name in (".venv", "venv") for path in _under(os.path.abspath(name)))
     yield from ((path, "the Python that runs Crashcart") for path in _under(sys.prefix))
     for prefix in ("/usr/local", "/usr"):
         yield from ((path, "system Python") for path in _under(prefix))

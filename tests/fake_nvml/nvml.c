@@ -6,6 +6,7 @@
  * `fails CODE` makes the GPU's handle fail; `lost-after N` lets a GPU answer N times and then be lost.
  * `hang SECONDS` makes nvmlInit sleep first.
  */
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,7 +25,8 @@ typedef struct { uint pid; ull used; uint gpu_instance, compute_instance; } Proc
 typedef struct { char legacy[16]; uint domain, bus, device, id, subsystem; char bus_id[32]; } PciInfo;
 
 static Device driver, devices[MOST_DEVICES];
-static int device_count, initialised;
+static int device_count, loaded, initialised;
+static pthread_mutex_t loading = PTHREAD_MUTEX_INITIALIZER;
 
 static const char *value_of(Device *device, const char *name) {
     size_t length = strlen(name);
@@ -123,7 +125,10 @@ static int processes(Device *device, const char *name, uint *count, ProcessInfo 
 
 int nvmlInitWithFlags(uint flags) {
     (void)flags;
-    load();
+    pthread_mutex_lock(&loading);
+    if (!loaded) load();
+    loaded = 1;
+    pthread_mutex_unlock(&loading);
     if (value_of(&driver, "hang")) sleep(atoi(value_of(&driver, "hang")));
     if (value_of(&driver, "init")) return atoi(value_of(&driver, "init"));
     initialised = 1;
