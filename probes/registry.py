@@ -150,9 +150,14 @@ def facts_of(results: Iterable[ProbeResult]) -> dict[str, Any]:
     return {name: value for result in results for name, value in result.facts.items()}
 
 
-def to_json(results: Iterable[ProbeResult]) -> dict[str, dict[str, Any]]:
+def record(results: Iterable[ProbeResult]) -> dict[str, dict[str, Any]]:
     """Turn results into the recorded host that `checkup --json` prints: JSON values by probe name. `replay` reads it."""
-    return {result.probe: _to_json(result) for result in results}
+    return {result.probe: to_json(result) for result in results}
+
+
+def to_json(result: ProbeResult) -> dict[str, Any]:
+    """Turn a result into JSON values; `from_json` gives back an equal result."""
+    return {**asdict(result), "advice": list(result.advice), "advice_zh": list(result.advice_zh)}
 
 
 def from_json(name: str, recorded: Any) -> ProbeResult:
@@ -196,10 +201,6 @@ def masked(result: ProbeResult) -> ProbeResult:
     """Mask every text of a result. All results pass here, so a new probe cannot forget it."""
     values = {name: _masked(getattr(result, name)) for name in ("summary", "summary_zh", "facts", "data", "source")}
     return replace(result, **values, advice=_texts(_masked(result.advice)), advice_zh=_texts(_masked(result.advice_zh)))
-
-
-def _to_json(result: ProbeResult) -> dict[str, Any]:
-    return {**asdict(result), "advice": list(result.advice), "advice_zh": list(result.advice_zh)}
 
 
 def _look(name: str, target: Target, finished: SimpleQueue[ProbeResult]) -> None:

@@ -23,10 +23,10 @@ from probes.registry import (
     load_probes,
     probe_descriptions,
     probe_names,
+    record,
     replay,
     run_probe,
     run_probes,
-    to_json,
     worst_status,
 )
 from probes.types import ProbeResult, Target
@@ -166,16 +166,16 @@ def test_every_text_of_a_result_is_masked(plant: Plant) -> None:
         "return ProbeResult('telling', 'ok', s, s, {'fact': s}, {'deep': [{'x': (s, 1)}]}, s, advice=(s,), advice_zh=(s,))",
     )
     result = run_probe("telling", Target())
-    assert secret not in json.dumps(to_json([result]))
+    assert secret not in json.dumps(record([result]))
     assert result.data["deep"][0]["x"][1] == 1
 
 
 def test_a_recorded_host_replays_to_equal_results() -> None:
     results = checkup(Target(), 30)
-    host = json.loads(json.dumps(to_json(results)))
+    host = json.loads(json.dumps(record(results)))
     replayed = replay(host)
     assert replayed == {result.probe: result for result in results}
-    assert to_json(replayed.values()) == host
+    assert record(replayed.values()) == host
     assert replay({"schema": 1, "probes": host}) == replayed
     assert replay({"probes": list(host.values())}) == replayed
 

@@ -36,9 +36,9 @@ GIB = 1 << 30
 
 LOOK = """
 import json, sys
-from probes.registry import run_probes, to_json
+from probes.registry import run_probes, record
 from probes.types import Target
-print(json.dumps(to_json(run_probes(sys.argv[1:], Target(environments=("/nonexistent",)), 30))))
+print(json.dumps(record(run_probes(sys.argv[1:], Target(environments=("/nonexistent",)), 30))))
 """
 
 Look = Callable[..., dict[str, ProbeResult]]
