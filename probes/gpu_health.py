@@ -5,7 +5,8 @@ from dataclasses import asdict
 from typing import Any
 
 from probes.judging import Finding, conclude
-from probes.reading.nvml import GpuHealth, read_health
+from probes.reading.gpus import GpuHealth
+from probes.reading.nvml import read_health
 from probes.reading.unavailable import GpuUnavailable, unavailable
 from probes.registry import probe
 from probes.types import ProbeResult, Target

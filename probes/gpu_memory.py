@@ -5,7 +5,8 @@ from dataclasses import asdict
 from typing import Any
 
 from probes.judging import Finding, conclude, gib
-from probes.reading.nvml import GpuMemory, Memory, read_memory
+from probes.reading.gpus import GpuMemory, Memory
+from probes.reading.nvml import read_memory
 from probes.reading.processes import engines, read_processes
 from probes.reading.unavailable import GpuUnavailable, unavailable
 from probes.registry import probe

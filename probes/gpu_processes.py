@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from probes.judging import GIB, Finding, conclude, gib
-from probes.reading.nvml import GpuProcesses, read_processes
+from probes.reading.gpus import GpuProcesses
+from probes.reading.nvml import read_processes
 from probes.reading.processes import Process, engine_of_tree
 from probes.reading.processes import read_processes as read_host_processes
 from probes.reading.unavailable import GpuUnavailable, unavailable

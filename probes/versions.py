@@ -10,7 +10,8 @@ from probes.judging import Finding, conclude
 from probes.reading.compatibility import check_environment, check_gpu, cuda_of_driver
 from probes.reading.environments import Environment, read_environments
 from probes.reading.files import PROC, Unreadable, read_kernel_file, read_text
-from probes.reading.nvml import Driver, read_driver, read_memory
+from probes.reading.gpus import Driver
+from probes.reading.nvml import read_driver, read_memory
 from probes.reading.processes import read_processes
 from probes.reading.unavailable import GpuUnavailable
 from probes.registry import probe

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from probes import gpu_health, gpu_processes
+from probes.reading.gpus import Gpu, GpuProcess, GpuProcesses, Memory
 from probes.reading.nvidia_smi import (
     CAPABILITY,
     HEALTH,
@@ -24,7 +25,6 @@ from probes.reading.nvidia_smi import (
     parse_processes,
     parse_rows,
 )
-from probes.reading.nvml import Gpu, GpuProcess, GpuProcesses, Memory
 from probes.reading.processes import Process
 from probes.registry import replay
 from probes.types import ProbeResult

@@ -20,7 +20,7 @@ from probes.reading.environments import (
     read_environment,
     read_environments,
 )
-from probes.reading.nvml import Driver
+from probes.reading.gpus import Driver
 from probes.reading.processes import Process
 from probes.types import ProbeResult, Target
 

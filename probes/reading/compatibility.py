@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from probes.judging import Finding
 from probes.reading.environments import Environment, normalised
-from probes.reading.nvml import Driver
+from probes.reading.gpus import Driver
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement

@@ -54,6 +54,24 @@ def read_cgroup_file(group: str, name: str, root: Path = CGROUP) -> str:
     return _read_synthetic(Path(folder) / name, 1 << 16)
 
 
+def read_link(pid: int, descriptor: int, root: Path = PROC) -> str:
+    """Tell what an open file of a process is: a path, or `socket:[inode]`. Raises Unreadable for another user's."""
+    path = root / str(pid) / "fd" / str(descriptor)
+    try:
+        return os.readlink(path)
+    except OSError as error:
+        raise Unreadable(_sentence(path, error)) from error
+
+
+def list_descriptors(pid: int, root: Path = PROC) -> list[int]:
+    """List the open files of a process. Raises Unreadable for another user's."""
+    path = root / str(pid) / "fd"
+    try:
+        return [int(name) for name in os.listdir(path) if name.isdigit()]
+    except OSError as error:
+        raise Unreadable(_sentence(path, error)) from error
+
+
 def resolve(path: str | Path, roots: Iterable[str | Path]) -> Path:
     """Resolve links and return the path of an existing file under `roots`. Raises Unreadable."""
     try:

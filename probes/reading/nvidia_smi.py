@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from probes.reading.nvml import Gpu, GpuHealth, GpuMemory, GpuProcess, GpuProcesses, Memory
+from probes.reading.gpus import Gpu, GpuHealth, GpuMemory, GpuProcess, GpuProcesses, Memory
 from probes.reading.programs import ProgramFailed, query_gpu_processes, query_gpus
 from probes.reading.unavailable import GpuUnavailable
 

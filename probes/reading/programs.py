@@ -20,7 +20,9 @@ from typing import Literal
 SAFE_PATH = "/usr/local/nvidia/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/usr/lib/wsl/lib"
 # Container platforms mount the driver's libraries here without an entry in ld.so.conf; nvidia-smi needs to find them.
 ENVIRONMENT = {"PATH": SAFE_PATH, "LC_ALL": "C", "LD_LIBRARY_PATH": "/usr/local/nvidia/lib64:/usr/lib/wsl/lib"}
-DEADLINE_SECONDS = 5.0
+# A probe has about five seconds; a journal of many gigabytes must leave time to ask for the ring buffer instead.
+DEADLINE_SECONDS = 4.0
+LOG_DEADLINE_SECONDS = 2.0
 CAP_BYTES = 1 << 20
 ERROR_CAP_BYTES = 1 << 14
 READ_BYTES = 1 << 16
@@ -72,12 +74,22 @@ def kernel_journal(lines: int = 20_000, days: int = 7) -> Output:
     """Return the newest kernel lines of the journal, newest first. Raises ProgramFailed."""
     lines, days = _bounded(lines, 1, 100_000), _bounded(days, 1, 365)
     last = ("-n", str(lines), f"--since=-{days}d")
-    return _checked("journalctl", "-r", "-q", "--no-pager", "-o", "short-iso", *last, "_TRANSPORT=kernel")
+    return _checked(
+        "journalctl",
+        "-r",
+        "-q",
+        "--no-pager",
+        "-o",
+        "short-iso",
+        *last,
+        "_TRANSPORT=kernel",
+        deadline_seconds=LOG_DEADLINE_SECONDS,
+    )
 
 
 def kernel_ring() -> Output:
     """Return the end of the kernel's ring buffer, oldest first. Raises ProgramFailed."""
-    return _checked("dmesg", "--time-format=iso", "--nopager", keep="end")
+    return _checked("dmesg", "--time-format=iso", "--nopager", deadline_seconds=LOG_DEADLINE_SECONDS, keep="end")
 
 
 def shared_libraries() -> str:
@@ -95,10 +107,15 @@ def find_program(name: str) -> str:
     raise ProgramFailed(f"{name} is not installed here.")
 
 
-def _checked(name: str, *arguments: str, keep: Literal["start", "end"] = "start") -> Output:
-    output = _run((find_program(name), *arguments), keep=keep)
+def _checked(
+    name: str,
+    *arguments: str,
+    deadline_seconds: float = DEADLINE_SECONDS,
+    keep: Literal["start", "end"] = "start",
+) -> Output:
+    output = _run((find_program(name), *arguments), deadline_seconds, keep=keep)
     if output.timed_out:
-        raise ProgramFailed(f"{name} did not finish within {DEADLINE_SECONDS:g} s and was stopped.")
+        raise ProgramFailed(f"{name} did not finish within {deadline_seconds:g} s and was stopped.")
     if output.exit_code and not output.truncated:
         said = (output.errors or output.text).strip().splitlines()
         raise ProgramFailed(
