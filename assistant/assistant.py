@@ -75,7 +75,7 @@ class Assistant:
             hypotheses = propose(self.library, signals, hits)
             coverages = [coverage.get(h.document.id, 0.0) for h in hypotheses]
         results = yield from self.look(question, hypotheses, steps)
-        facts = {**signals.values, **{k: v for r in results for k, v in r.facts.items() if v is not None}}
+        facts = {**{k: v for r in results for k, v in r.facts.items() if v is not None}, **signals.values}
         hypotheses, ruled_out = weigh(hypotheses, facts)
         coverages = [coverage.get(h.document.id, 0.0) for h in hypotheses] if hits else coverages
         verdict = self.verdict(question, signals, hypotheses, coverages, results)
@@ -161,8 +161,3 @@ def read_ends(path: Path) -> str:
     from probes.scanner import open_log
 
     return open_log(path, HEAD_BYTES, TAIL_BYTES)
-
-
-def question_of(host: dict[str, Any] | None, **given: Any) -> Question:
-    """A question with a recorded host."""
-    return Question(host=host, **given)

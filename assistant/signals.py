@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from assistant.hardware import capability_said
 from kb.expressions import number
 from kb.types import Signature
 from probes.scanner import Match, RootException, ScanReport
@@ -25,6 +26,7 @@ BANNERS = (
 SERVING = re.compile(
     r"(?:^|(?<=[\s`$#]))(?:(?:[A-Z_]+=\S+\s+)*)(?:vllm serve|python3? -m (?:vllm\.entrypoints\.\S+|sglang\.launch_server)|sglang serve|docker run)\b"
 )
+FACT_OF = {"compute_capability": "gpu_compute_capability"}  # what a log says about its own machine
 ERROR_LINE = re.compile(r"\b(ERROR|CRITICAL|FATAL|Traceback \(most recent call last\))|^\S*(Error|Exception)\b: ", re.M)
 
 
@@ -51,9 +53,13 @@ def read_signals(
     engine, release = engine_and_release([command, *logs.values(), question])
     matches = tuple(m for report in reports for m in report.matches)
     values: dict[str, Any] = {}
+    capability = capability_said([question, command, *logs.values()])
+    if capability is not None:
+        values["gpu_compute_capability"] = capability
     for match in matches:
         for name, text in match.groups.items():
             values.setdefault(name, number(text))
+    values |= {fact: values[name] for name, fact in FACT_OF.items() if isinstance(values.get(name), int | float)}
     return Signals(
         matches=matches,
         root=next((r.root for r in reports if r.root), None),

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kb.embed import Embedder, EmbedderUnavailable, open_embedder
+from kb.embed import PASSAGE_CHARACTERS, Embedder, EmbedderUnavailable, open_embedder, plain
 from kb.library import Library
 from kb.types import Chunk, Document
 
@@ -41,8 +41,8 @@ def library_chunks(library: Library) -> list[tuple[Chunk, str]]:
 
 
 def text_hash(text: str) -> str:
-    """The key of a precomputed vector."""
-    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16]
+    """The key of a precomputed vector: of the part of a text that is embedded."""
+    return hashlib.sha256(plain(text, PASSAGE_CHARACTERS).encode()).hexdigest()[:16]
 
 
 def shipped_vectors(embedder_name: str) -> dict[str, Any]:

@@ -30,14 +30,15 @@ def checkup(
 
     Exit codes: 0 ok, 1 warning, 2 critical, 3 unknown. `--json > host.json` records the host for `ask --host host.json`.
     """
-    from probes.registry import probe_names, run_probes, to_json
+    from probes.registry import checkup as run_checkup
+    from probes.registry import record
     from ui.render import environment_language, render_checkup
 
     assistant = open_assistant(as_json, lang=lang, probe_seconds=seconds)
-    results = run_probes(probe_names(), assistant.target, assistant.settings.probe_seconds)
+    results = run_checkup(assistant.target, assistant.settings.probe_seconds)
     chosen = assistant.settings.lang
     if as_json:
-        print_json(to_json(results))
+        print_json(record(results))
     else:
         render_checkup(results, environment_language() if chosen == "auto" else chosen)
     return EXIT_CODES[worst([r.status for r in results])]
@@ -46,9 +47,9 @@ def checkup(
 @probe_app.command("list")
 def probe_list(as_json: bool = JSON) -> int:
     """Every probe and what it reads."""
-    from probes.registry import probe_descriptions
+    from probes.registry import load_probes
 
-    described = probe_descriptions()
+    described = {probe.name: probe.title for probe in load_probes()}
     if as_json:
         print_json(described)
     else:
@@ -60,18 +61,16 @@ def probe_list(as_json: bool = JSON) -> int:
 @probe_app.command("run")
 def probe_run(name: str = typer.Argument(help="A name from `crashcart probe list`."), as_json: bool = JSON) -> int:
     """Run one probe."""
-    from probes.registry import probe_names, run_probes, to_json
+    from probes.registry import record, run_probe
     from ui.render import render_probe
 
-    if name not in probe_names():
-        raise InputError(f"there is no probe {name!r}; `crashcart probe list` names them.")
     assistant = open_assistant(as_json)
-    results = run_probes([name], assistant.target, assistant.settings.probe_seconds)
+    result = run_probe(name, assistant.target, assistant.settings.probe_seconds)
     if as_json:
-        print_json(to_json(results))
+        print_json(record([result]))
     else:
-        render_probe(results[0])
-    return EXIT_CODES[results[0].status]
+        render_probe(result)
+    return EXIT_CODES[result.status]
 
 
 def scan(files: list[Path] = typer.Argument(metavar="FILE…", help="Logs, plain or .gz/.xz/.zst; '-' is standard input."), as_json: bool = JSON) -> int:

@@ -1,0 +1,46 @@
+"""A question kept as an evaluation case, secrets masked; a person labels it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from assistant.types import Answer, Question
+from kb.errors import InputError
+
+
+def case_of(question: Question, answer: Answer, name: str) -> dict[str, Any]:
+    """The case in the form of evals; what was answered stands as a first label to be checked."""
+    from assistant.assistant import read_ends
+    from probes.reading.mask import mask
+
+    logs = dict(question.logs) | {path: read_ends(Path(path)) for path in question.log_paths}
+    kind = "diagnose" if answer.status == "diagnosed" else answer.status
+    return {
+        "id": name,
+        "lang": answer.lang,
+        "kind": kind,
+        "source": "own",
+        "question": mask(question.text),
+        "logs": {Path(path).name: mask(text) for path, text in logs.items()},
+        "command": mask(question.command),
+        "host": question.host,
+        "expect": {
+            "status": answer.status,
+            "cause": answer.diagnoses[0].id if answer.diagnoses else None,
+            "fix_any": [],
+            "fix_none": [],
+        },
+        "tags": ["unlabelled"],
+    }
+
+
+def save_case(path: Path, question: Question, answer: Answer) -> None:
+    """Write a case; raises InputError where the file cannot be written."""
+    import yaml
+
+    case = case_of(question, answer, path.stem)
+    try:
+        path.write_text(yaml.safe_dump(case, allow_unicode=True, sort_keys=False), "utf-8")
+    except OSError as error:
+        raise InputError(f"cannot write the case {path}: {error.strerror}.") from error

@@ -1,0 +1,47 @@
+"""One home folder, library and index for the whole run; nothing of the person who runs it is read or written."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from assistant.assistant import Assistant
+from assistant.settings import Settings
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="session")
+def assistant(home: Path) -> Assistant:
+    return Assistant(Settings(home=str(home)))
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [n for n in os.environ if n.startswith("CRASHCART_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("CRASHCART_HOME", str(home))
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+@pytest.fixture
+def crashcart(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
+    """Run the command line in this process: (exit code, standard output, standard error)."""
+    from ui.cli import main
+
+    def run(*argv: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["crashcart", *argv])
+        with pytest.raises(SystemExit) as left:
+            main()
+        out, err = capsys.readouterr()
+        code = left.value.code
+        return (code if isinstance(code, int) else 0), out, err
+
+    return run
