@@ -10,7 +10,6 @@ import re
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from email.parser import HeaderParser
 from pathlib import Path
 
 from probes.reading.files import PROC, Unreadable, read_kernel_file, read_text
@@ -106,8 +105,10 @@ def parse_torch_version(text: str) -> tuple[str | None, str]:
 
 
 def parse_requirements(metadata: str) -> tuple[str, ...]:
-    """Parse a METADATA file to its Requires-Dist lines."""
-    return tuple(str(line) for line in HeaderParser().parsestr(metadata).get_all("Requires-Dist", ()))
+    """Parse a METADATA file to its Requires-Dist lines; what follows its first empty line is the package's page."""
+    header = metadata.replace("\r\n", "\n").partition("\n\n")[0]
+    lines = (line.partition(":") for line in header.splitlines())
+    return tuple(value.strip() for name, _, value in lines if name == "Requires-Dist")
 
 
 def parse_maps(maps: str) -> str:
