@@ -1,0 +1,33 @@
+"""Scans logs of any size for every signature of the knowledge base, for tracebacks, and for the exception that started it."""
+
+from probes.scanner.scan import open_log, prepare, scan_files, scan_stream, scan_text
+from probes.scanner.sources import rotated_set
+from probes.scanner.types import (
+    FileRead,
+    Hit,
+    Link,
+    Match,
+    RootException,
+    ScanError,
+    ScanReport,
+    Traceback,
+    to_json,
+)
+
+__all__ = [
+    "FileRead",
+    "Hit",
+    "Link",
+    "Match",
+    "RootException",
+    "ScanError",
+    "ScanReport",
+    "Traceback",
+    "open_log",
+    "prepare",
+    "rotated_set",
+    "scan_files",
+    "scan_stream",
+    "scan_text",
+    "to_json",
+]
