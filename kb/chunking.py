@@ -319,23 +319,38 @@ def _slice(lines: Sequence[str], first: int, last: int) -> str:
 
 
 def _split(blocks: Sequence[Block], lines: Sequence[str]) -> Iterator[Piece]:
-    """An atom that is too long: prose at sentence ends, a fence or a table at line ends with a note."""
-    last = blocks[-1]
+    """An atom that is too long: prose at sentence ends, a fence, a table or a list item at line ends with a note."""
     if _is_prose(blocks):
-        yield from _split_prose(blocks[0].first, _slice(lines, blocks[0].first, last.last))
+        yield from _split_prose(blocks, lines)
         return
-    if len(blocks) > 1 and last.kind in ("fence", "table"):
-        yield blocks[0].first, blocks[-2].last, _slice(lines, blocks[0].first, blocks[-2].last)
-    first = last.first if len(blocks) > 1 and last.kind in ("fence", "table") else blocks[0].first
-    is_marked = last.kind == "fence" and _FENCE_LINE.match(lines[first - 1]) is not None
+    *introduction, last = blocks
+    if introduction:
+        yield introduction[0].first, introduction[-1].last, _slice(lines, introduction[0].first, introduction[-1].last)
+    is_marked = last.kind == "fence" and _FENCE_LINE.match(lines[last.first - 1]) is not None
     opening = 1 if is_marked else 2 if last.kind == "table" else 0
-    closing = 1 if is_marked and last.last > first and _FENCE_LINE.match(lines[last.last - 1]) else 0
-    head = "".join(line + "\n" for line in lines[first - 1 : first - 1 + opening])
-    tail = "\n" + (lines[last.last - 1] if closing else "```") if is_marked else ""
-    parts = list(_line_runs(lines, first + opening, last.last - closing))
+    is_closed = is_marked and last.last > last.first and _FENCE_LINE.match(lines[last.last - 1]) is not None
+    head = "".join(line + "\n" for line in lines[last.first - 1 : last.first - 1 + opening])
+    tail = "\n" + (lines[last.last - 1] if is_closed else "```") if is_marked else ""
+    parts = list(_line_runs(lines, last.first + opening, last.last - is_closed))
     for number, (start, end, body) in enumerate(parts, 1):
-        begin, finish = (first if number == 1 else start), (last.last if number == len(parts) else end)
+        begin, finish = (last.first if number == 1 else start), (last.last if number == len(parts) else end)
         yield begin, finish, f"{head}{body}{tail}\n(part {number} of {len(parts)})"
+
+
+def _split_prose(blocks: Sequence[Block], lines: Sequence[str]) -> Iterator[Piece]:
+    from langchain_text_splitters import RecursiveCharacterTextSplitter
+
+    splitter = RecursiveCharacterTextSplitter(
+        _SEPARATORS, keep_separator="end", chunk_size=PROSE_CHARACTERS, chunk_overlap=0, add_start_index=True
+    )
+    first = next((block.first for block in blocks if block.kind != "heading"), blocks[0].first)
+    text = _slice(lines, first, blocks[-1].last)
+    heading = "".join(line + "\n" for line in lines[blocks[0].first - 1 : first - 1])
+    for part in splitter.create_documents([text]):
+        start = first + text.count("\n", 0, part.metadata["start_index"])
+        end = start + part.page_content.count("\n")
+        yield (blocks[0].first if heading else start), end, heading + part.page_content
+        heading = ""
 
 
 def _line_runs(lines: Sequence[str], first: int, last: int) -> Iterator[Piece]:
@@ -355,14 +370,3 @@ def _line_runs(lines: Sequence[str], first: int, last: int) -> Iterator[Piece]:
         size += length
     if start <= last:
         yield start, last, _slice(lines, start, last)
-
-
-def _split_prose(first: int, text: str) -> Iterator[Piece]:
-    from langchain_text_splitters import RecursiveCharacterTextSplitter
-
-    splitter = RecursiveCharacterTextSplitter(
-        _SEPARATORS, keep_separator="end", chunk_size=PROSE_CHARACTERS, chunk_overlap=0, add_start_index=True
-    )
-    for part in splitter.create_documents([text]):
-        start = first + text.count("\n", 0, part.metadata["start_index"])
-        yield start, start + part.page_content.count("\n"), part.page_content

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import logging
 import re
+import warnings
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -27,6 +30,21 @@ _MAX_UNPACKED_BYTES = 8 * MAX_BYTES
 _BOMS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 _MONOSPACED = re.compile(r"mono|courier|consol|menlo|typewriter|nimbusmon|cmtt|code|inconsolata", re.I)
 _FIXED_PITCH = 1
+_STYLES = "\n".join(rf"p[style-name='{name}'] => pre:separator('\n')" for name in ("Code", "HTML Preformatted"))
+# pypdf and mammoth check little of what they read: a damaged file ended in each of these in a trial with random damage.
+_DAMAGED = (
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    OSError,
+    SyntaxError,
+    AssertionError,
+    RecursionError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def to_markdown(path: Path) -> str:
@@ -36,7 +54,7 @@ def to_markdown(path: Path) -> str:
     if kind == "text":
         text = _decode(data, path)
     elif kind == "html":
-        text = _from_html(data)
+        text = _from_html(data, path)
     elif kind == "docx":
         text = _from_docx(data, path)
     else:
@@ -107,11 +125,14 @@ def _decode_as(data: bytes, encoding: str, path: Path) -> str:
         raise DocumentError(f"{path} is not valid {encoding.upper()}: save it as UTF-8 and add it again.") from None
 
 
-def _from_html(data: bytes | str) -> str:
-    from bs4 import BeautifulSoup
+def _from_html(data: bytes | str, path: Path) -> str:
+    from bs4 import BeautifulSoup, MarkupResemblesLocatorWarning, XMLParsedAsHTMLWarning
     from markdownify import MarkdownConverter
 
-    soup = BeautifulSoup(data, "html.parser")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", MarkupResemblesLocatorWarning)
+        warnings.simplefilter("ignore", XMLParsedAsHTMLWarning)
+        soup = BeautifulSoup(data, "html.parser")
     for tag in soup(
         ["script", "style", "nav", "footer", "aside", "noscript", "template", "img", "svg", "button", "form"]
     ):
@@ -126,7 +147,10 @@ def _from_html(data: bytes | str) -> str:
         escape_asterisks=False,
         escape_underscores=False,
     )
-    markdown = re.sub(r"[ \t]+\n", "\n", str(converter.convert_soup(body)))
+    try:
+        markdown = re.sub(r"[ \t]+\n", "\n", str(converter.convert_soup(body)))
+    except RecursionError:
+        raise DocumentError(f"{path} is nested too deeply to read: save it as plain text or Markdown.") from None
     markdown = re.sub(r"\n{3,}", "\n\n", markdown).strip()
     return f"# {title}\n\n{markdown}" if title and markdown and not has_heading else markdown
 
@@ -153,12 +177,14 @@ def _from_docx(data: bytes, path: Path) -> str:
                 raise DocumentError(f"{path} unpacks to more than {_MAX_UNPACKED_BYTES // 1024**2} MiB: split it.")
         html = mammoth.convert_to_html(
             io.BytesIO(data),
-            style_map="p[style-name='Code'] => pre:separator('\n')\np[style-name='HTML Preformatted'] => pre:separator('\n')",
+            style_map=_STYLES,
             convert_image=mammoth.images.img_element(lambda image: {"src": ""}),
         ).value
-    except (zipfile.BadZipFile, KeyError, SyntaxError) as error:
+    except _DAMAGED as error:
+        if isinstance(error, DocumentError):
+            raise
         raise DocumentError(f"{path} is not a readable .docx file ({error}): save it again as .docx.") from None
-    return _from_html(html)
+    return _from_html(html, path)
 
 
 @dataclass(slots=True)
@@ -175,6 +201,7 @@ def _from_pdf(data: bytes, path: Path) -> str:
     from pypdf import PdfReader
     from pypdf.errors import DependencyError, PyPdfError
 
+    logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # it reports oddities that it then reads all the same
     try:
         reader = PdfReader(io.BytesIO(data))
         if reader.is_encrypted and not reader.decrypt(""):
@@ -182,8 +209,7 @@ def _from_pdf(data: bytes, path: Path) -> str:
         pages = [_page_lines(page) for page in reader.pages]
     except DependencyError:
         raise DocumentError(f"{path} is encrypted: save it without encryption.") from None
-    except (PyPdfError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        # pypdf checks little of what it reads: a damaged file ends in any of these.
+    except (PyPdfError, *_DAMAGED) as error:
         if isinstance(error, DocumentError):
             raise
         raise DocumentError(f"{path} is not a readable PDF ({error}): export it again.") from None

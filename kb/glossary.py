@@ -15,7 +15,7 @@ _FILE = Path(__file__).with_suffix(".tsv")  # plain text: read in 2 ms, where im
 _UNIT = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]|[a-z]+|\d+")
 _READ_CHARACTERS = 4000  # of a question with a pasted log, the first page says what it is about
 _WEIGHTS = {"s": 1.0, "f": 0.5, "g": 0.3}
-_ENOUGH = 0.8
+_ENOUGH = 0.5
 
 # Names that follow a form, each alone enough: flags, variables, metrics, models, GPUs, kernel reports.
 _NAMES = re.compile(
@@ -23,7 +23,7 @@ _NAMES = re.compile(
     r"|trust-remote|attention|swap-space|cpu-offload|tool-call|reasoning|radix|cuda-graph|mm-|nnodes|dist-init)[a-z-]*"
     r"|\b(?:VLLM|SGLANG|SGL|NCCL|CUDA|HF|TORCH|PYTORCH|NVIDIA|TRITON|FLASHINFER|RAY|GLOO)_[A-Z0-9_]+"
     r"|\b(?:vllm|sglang):[a-z_]+"
-    r"|\b(?:torch\.\w+\.?\w*|max_model_len|[A-Z]\w*For(?:CausalLM|ConditionalGeneration))"
+    r"|\bcu(?:da|blas|dnn)[A-Z_]\w+|\b(?:torch\.\w+\.?\w*|max_model_len|[A-Z]\w*For(?:CausalLM|ConditionalGeneration))"
     r"|\b(?:RTX ?(?:PRO )?[A]?\d{4}|[AH]\d00s?|H20|H200|L40S?|A10G?|V100|GH200|G?B[23]00|GB10|DGX|MI\d{3}X?|[2345]0[6789]0(?: ?Ti)?)\b"
     r"|\b(?:qwen|llama|deepseek|glm|gemma|mistral|phi)[-_]?v?\d[\w.-]*|\b\d+(?:\.\d+)?x?\d*B\b"
     r"|\bXid ?:?\d+|\bsm_?\d{2,3}\b",
@@ -98,8 +98,8 @@ def expand(text: str) -> list[str]:
 def domain_terms(text: str) -> list[str]:
     """The terms of LLM serving in a text; empty where they are too few or too general to say that it is about that.
 
-    Enough is: one name (an engine, a GPU, a flag, a metric), a term of the field beside another term, or three terms that any
-    server has. A term of another field outweighs all but names.
+    Enough is one term of the field, or two that any server has. A term of another field outweighs both, but not a name (an
+    engine, a GPU, a flag, a metric). A wrong "not about serving" turns a person away, so doubtful questions count.
     """
     names = list(dict.fromkeys(_NAMES.findall(text[:_READ_CHARACTERS])))
     groups: dict[int, Term] = {}

@@ -387,7 +387,7 @@ def _end_of_command(lines: Sequence[str], index: int) -> int:
         return next((i + 1 for i in range(index, len(lines)) if lines[i].strip() == heredoc[1]), len(lines))
     code = _bare(lines[start])[0]
     while index < len(lines) and (code.endswith("\\") or _has_open_quote(code)):
-        code += "\n" + _bare(lines[index])[0]
+        code += "\n" + _bare(lines[index], code)[0]
         index += 1
     return start + 1 if _has_open_quote(code) else index
 
@@ -396,24 +396,28 @@ def _has_open_quote(code: str) -> bool:
     return bool(re.search(r"['\"]", re.sub(r"'[^']*'|\"(?:[^\"\\]|\\.)*\"", "", code, flags=re.S)))
 
 
-def _bare(line: str) -> tuple[str, str]:
-    """A line of a command without its comment, and the comment's words."""
+def _bare(line: str, before: str = "") -> tuple[str, str]:
+    """A line of a command without its comment, and the comment's words; `before` is the command so far."""
     found = _COMMENT.search(line)
-    if not found or _has_open_quote(line[: found.start()]):
+    if not found or _has_open_quote(before + line[: found.start()]):
         return line.rstrip(), ""
     return line[: found.start()].rstrip(), found["words"]
 
 
 def _take(draft: _Draft, lines: Sequence[str], number: int) -> None:
     """Add a command to a fix, its comments to the notes; one that the runbook itself calls wrong is left out."""
-    pairs = [_bare(line) for line in lines]
-    comments = [words for _, words in pairs if words]
+    text = ""
+    comments: list[str] = []
+    for line in lines:
+        code, words = _bare(line, text)
+        text += code + "\n"
+        comments += [words] if words else []
     before = draft.notes[-1] if draft.notes and not draft.commands else draft.title
     if any(map(_WRONG.search, comments)) or _WRONG.search(before):
         draft.notes = [note for note in draft.notes if not _WRONG.search(note)]
         return
     draft.notes += comments
-    draft.commands.append(Command(_PROMPT.sub("", "\n".join(code for code, _ in pairs)).strip(), line=number))
+    draft.commands.append(Command(_PROMPT.sub("", text).strip(), line=number))
 
 
 def _risk(command: str) -> Risk:

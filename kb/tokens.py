@@ -7,20 +7,21 @@ import unicodedata
 from collections.abc import Iterator
 from functools import lru_cache
 
-_UNITS = "gib|gb|mib|mb|kib|kb|tib|tb|tflops|tok|tokens|ms|ghz|mhz|gt|[gmk]"
+_UNITS = "[KMGTkmgt]i?[Bb]?|TFLOPS|tok|tokens|ms|[GM]Hz|W"
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff々"
-_WORD = r"a-z0-9_\u00c0-\u024f"
+_WORD = r"A-Za-z0-9_\u00c0-\u024f"
+# No re.I: it makes compiling these ranges ten times slower.
 _RAW = re.compile(
-    rf"xid\b(?:[ :]*\(pci:[0-9a-f:.]+\))?[ :=#]*\d+"  # Xid (PCI:0000:41:00): 79
+    rf"[Xx][Ii][Dd]\b(?:[ :]*\([Pp][Cc][Ii]:[0-9A-Fa-f:.]+\))?[ :=#]*\d+"  # Xid (PCI:0000:41:00): 79
     rf"|\d+(?:\.\d+)? ?(?:{_UNITS})\b"
-    rf"|--?[a-z][\w-]*"
+    rf"|--?[A-Za-z][\w-]*"
     rf"|[{_WORD}]+(?:[./:@+-]+[{_WORD}]+)*"
     rf"|[{_CJK}]+"
     rf"|[\u0250-\u1fff]+",
-    re.A | re.I,
+    re.A,
 )
 _PART = re.compile(r"[a-z]+|\d+")
-_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z0-9])(?=[A-Z][a-z])")
 _STOP_TEXT = """
 a an and are as at be been but by can could did do does for from had has have he her his i if in into is it its just me my of
 on or our she should so than that the their them then there these they this those to us was we were what when which while who
@@ -50,8 +51,8 @@ def _tokens_of(raw: str) -> tuple[str, ...]:
     if whole.startswith("xid") and whole[-1].isdigit():
         number = re.findall(r"\d+", whole)[-1]
         return (f"xid{number}", "xid", number)
-    if whole[0].isdigit() and (found := re.fullmatch(rf"(\d+(?:\.\d+)?) ?({_UNITS})", whole)):
-        return (found[1] + found[2], found[1])
+    if whole[0].isdigit() and (found := re.fullmatch(rf"(\d+(?:\.\d+)?) ?({_UNITS})", raw)):
+        return (found[1] + found[2].lower(), found[1])
     if whole.isalpha() and not _CAMEL.search(raw):
         return () if whole in _STOP_WORDS else (stem(whole),)
     return tuple(dict.fromkeys(_compound(raw, whole)))
@@ -71,9 +72,8 @@ def _compound(raw: str, whole: str) -> Iterator[str]:
         yield piece.lower()
     for piece in pieces:
         for word in _CAMEL.sub("_", piece).lower().replace("-", "_").split("_"):
-            for part in _PART.findall(word) if not word.isalpha() else [word]:
-                if len(part) > 1 and part not in _STOP_WORDS:
-                    yield stem(part)
+            parts = [word] if word.isalpha() else [word, *_PART.findall(word)]
+            yield from (stem(part) for part in parts if len(part) > 1 and part not in _STOP_WORDS)
 
 
 def stem(word: str) -> str:
