@@ -50,7 +50,7 @@ _DAMAGED = (
 def to_markdown(path: Path) -> str:
     """Return the file's content as Markdown, lines ending in `\\n`. Raises DocumentError; never uses the network."""
     kind = _kind(path)
-    data = _load(path)
+    data = load_bytes(path)
     if kind == "text":
         text = _decode(data, path)
     elif kind == "html":
@@ -74,7 +74,8 @@ def _kind(path: Path) -> str:
     return kind
 
 
-def _load(path: Path) -> bytes:
+def load_bytes(path: Path) -> bytes:
+    """The file's content; raises DocumentError where it is missing, unreadable, empty or larger than 50 MiB."""
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:

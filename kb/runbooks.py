@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from kb.chunking import Block, Section, chunk_markdown, language_of, outline, part_name, slug
-from kb.convert import KINDS, to_markdown
+from kb.convert import KINDS, load_bytes, to_markdown
 from kb.documents import DocumentError
 from kb.tokens import line_pattern
 from kb.types import Chunk, Command, Document, Kind, Remedy, Risk, Role, Signature
@@ -494,12 +494,12 @@ def _files_in(folder: Path, besides: Path) -> Iterator[Path]:
 
 def _keep(file: Path, folder: Path, kept: list[Runbook], mask: Callable[[str], str]) -> Added:
     """Keep one file, and write it down in `kept`."""
-    markdown = to_markdown(file)
-    source, digest = str(file.absolute()), hashlib.sha256(file.read_bytes()).hexdigest()
+    source, digest = str(file.absolute()), hashlib.sha256(load_bytes(file)).hexdigest()
     former = next((runbook for runbook in kept if runbook.source == source), None)
     same = next((runbook for runbook in kept if runbook.sha256 == digest), None)
     if same and former in (None, same):
         return Added(str(file), "unchanged", same.name)
+    markdown = to_markdown(file)
     name = former.name if former else _free(slug(file.stem), {runbook.name for runbook in kept})
     runbook = Runbook(name, source, digest, datetime.now(UTC).isoformat(timespec="seconds"))
     runbook.path_in(folder).parent.mkdir(parents=True, exist_ok=True)
