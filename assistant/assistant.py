@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from assistant.composition import compose
-from assistant.diagnosis import Verdict, decisive, judge
+from assistant.diagnosis import Topic, Verdict, decisive, judge
 from assistant.hypotheses import Hypothesis, propose, weigh
 from assistant.language import detect_language
 from assistant.settings import Settings
@@ -126,10 +126,16 @@ class Assistant:
     def verdict(
         self, question: Question, signals: Signals, hypotheses: Sequence[Hypothesis], coverages: Sequence[float], results: Sequence[ProbeResult]
     ) -> Verdict:
-        from kb.glossary import domain_terms
-
         ailing = any(r.status in ("warning", "critical") for r in results)
-        return judge(question.text, signals, hypotheses, coverages, domain_terms(question.text), ailing)
+        return judge(question.text, signals, hypotheses, coverages, self.topic(question.text, bool(coverages)), ailing)
+
+    def topic(self, text: str, searched: bool) -> Topic:
+        """What the words are about; words that no document holds are foreign."""
+        from kb.glossary import domain_terms, is_of_another_field, specific_terms
+        from kb.search import unknown_words
+
+        foreign = is_of_another_field(text) or (searched and len(unknown_words(self.index, text)) > 1)
+        return Topic(tuple(domain_terms(text)), tuple(specific_terms(text)), foreign)
 
 
 def run_step(

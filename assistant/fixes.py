@@ -83,6 +83,7 @@ def adapt(
         if holds is False:
             continue
         text, names = fill(command.text, values, model)
+        text = in_form_of(text, engine)
         checked = checked_names(text, engine)
         if checked is None:
             continue
@@ -112,6 +113,16 @@ def release_label(releases: str, lang: Language) -> str:
     shown_name = {"vllm": "vLLM", "sglang": "SGLang"}.get(name, name)
     spaced = re.sub(r'([<>=!~]+)', r'\1 ', specifier).replace(',', ', ')
     return f'{shown_name} {spaced}'.strip()
+
+
+def in_form_of(text: str, engine: Engine) -> str:
+    """The command in the form that starts a server in that release: `vllm serve` is `python -m …` before 0.5.2."""
+    if not engine.release:
+        return text
+    from kb.flags import check_command, patched_command
+
+    statuses = check_command(text, engine.name, engine.release)
+    return patched_command(text, engine.name, engine.release) if any(s.kind == "command" for s in statuses) else text
 
 
 def checked_names(text: str, engine: Engine) -> list[str] | None:

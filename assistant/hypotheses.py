@@ -18,6 +18,7 @@ from probes.scanner import Match
 # search brought up stays under 0.5. Found on our own cases; no single one moves a decision by itself.
 SPECIFIC, ROOT, EARLY, SEARCH, READING, CONTRADICTED, FOREIGN = 0.45, 0.30, 0.10, 0.15, 0.06, 0.20, 0.30
 CONSEQUENCE, CONTEXT = 0.25, 0.10
+NEAR_LINES = 80  # a traceback of vLLM has 20 to 60 frames
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,21 +93,46 @@ def search_score(hit: Hit | None, hits: Sequence[Hit]) -> float:
 
 
 def fold(hypotheses: list[Hypothesis]) -> list[Hypothesis]:
-    """Take out what another matched cause explains; name it there as folded."""
-    seen = {h.document.id for h in hypotheses if h.matches}
+    """Take out what another matched document explains; it is named there, and its score counts for its explainer."""
+    by_id = {h.document.id: h for h in hypotheses}
     explained: dict[str, str] = {}
     for hypothesis in hypotheses:
-        if hypothesis.is_cause:
-            for name in hypothesis.document.explains:
-                if name in seen and explained.get(hypothesis.document.id) != name:
-                    explained.setdefault(name, hypothesis.document.id)
+        for name in hypothesis.document.explains:
+            folded = by_id.get(name)
+            if folded and folded.matches and explained.get(hypothesis.document.id) != name and accounts_for(hypothesis, folded):
+                explained.setdefault(name, hypothesis.document.id)
     kept = []
     for hypothesis in hypotheses:
-        if hypothesis.document.id in explained:
+        name = hypothesis.document.id
+        if name in explained:
             continue
-        folded = tuple(name for name, by in explained.items() if by == hypothesis.document.id)
-        kept.append(replace(hypothesis, folded=folded))
-    return kept
+        folded_names = tuple(n for n, by in explained.items() if _explainer(n, explained) == name)
+        scores = [by_id[n].score for n in folded_names if by_id[n].is_cause]
+        stands_on = tuple(m for n in folded_names if by_id[n].is_cause for m in by_id[n].matches)
+        matches = hypothesis.matches if hypothesis.is_cause else (*hypothesis.matches, *stands_on)
+        kept.append(replace(hypothesis, score=max([hypothesis.score, *scores]), matches=matches, folded=folded_names))
+    return sorted(kept, key=lambda h: (-h.score, h.document.id))
+
+
+def accounts_for(explainer: Hypothesis, folded: Hypothesis) -> bool:
+    """Whether a document that may explain another does so here.
+
+    A cause does. A document seen only by context lines (the frames of a phase) does where they stand right above the other's line.
+    """
+    if explainer.is_cause:
+        return True
+    places = [m.first for s, m in folded.matches if s.role == "cause"]
+    contexts = [m.last for s, m in explainer.matches if s.role == "context"]
+    return any(c.path == p.path and 0 <= p.line - c.line <= NEAR_LINES for c in contexts for p in places)
+
+
+def _explainer(name: str, explained: Mapping[str, str]) -> str:
+    """The end of a chain of explanations; a circle ends where it began."""
+    seen = {name}
+    while name in explained and explained[name] not in seen:
+        name = explained[name]
+        seen.add(name)
+    return name
 
 
 def weigh(hypotheses: Sequence[Hypothesis], facts: Mapping[str, Any]) -> tuple[list[Hypothesis], list[tuple[Hypothesis, Reading]]]:

@@ -16,6 +16,11 @@ _UNIT = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]|[a-z]+|\d+")
 _READ_CHARACTERS = 4000  # of a question with a pasted log, the first page says what it is about
 _WEIGHTS = {"s": 1.0, "f": 0.5, "g": 0.3}
 _ENOUGH = 0.5
+_GENERIC = frozenset(
+    "vllm sglang model load gpu card llm inference server service start start-up startup slow slower crash error fail"
+    " failed install launch run deploy log request 模型 推理 显卡 大模型 慢 很慢 太慢 卡 报错 错误 失败 崩溃 挂了 起不来 启动 服务 部署"
+    " 启动失败 异常 日志 请求 加载 安装".split()
+)
 
 # Names that follow a form, each alone enough: flags, variables, metrics, models, GPUs, kernel reports.
 _NAMES = re.compile(
@@ -93,6 +98,22 @@ def expand(text: str) -> list[str]:
     said = {term.text for term in found}
     more = (name for term in found if term.kind != "x" for name in lines[term.line] if name not in said)
     return list(dict.fromkeys(more))
+
+
+def synonyms(text: str) -> list[tuple[str, ...]]:
+    """Every name, in both languages, of each term of this field in the text."""
+    lines = _glossary().lines
+    return [lines[line] for line in dict.fromkeys(t.line for t in find_terms(text) if t.kind != "x")]
+
+
+def specific_terms(text: str) -> list[str]:
+    """The terms that say which part of serving a text is about: `KV cache`, `TTFT`, a flag; not `vLLM`, `slow`, `server`."""
+    return [term for term in domain_terms(text) if term.lower() not in _GENERIC]
+
+
+def is_of_another_field(text: str) -> bool:
+    """Whether a text names something of another field."""
+    return any(term.kind == "x" for term in find_terms(text))
 
 
 def domain_terms(text: str) -> list[str]:

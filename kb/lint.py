@@ -21,7 +21,7 @@ LINK = re.compile(r"\[\[([^\]]+)\]\]")
 
 def known_names(document: Document) -> set[str]:
     """What an expression in this document may name: facts, captured groups, computed values."""
-    groups = {g for s in document.signatures for g in re.compile(s.pattern).groupindex}
+    groups = {g for s in document.signatures for g in re.findall(r"\(\?P<(\w+)>", s.pattern)}
     return fact_probes().keys() | groups | {c.name for c in document.computed}
 
 

@@ -23,6 +23,10 @@ HOMES = {
     "pynvml": {"probes/reading/nvml.py"},
     "gradio": {"ui/chat.py"},
     "langchain_text_splitters": {"kb/chunking.py"},
+    "markdownify": {"kb/convert.py"},
+    "pypdf": {"kb/convert.py"},
+    "mammoth": {"kb/convert.py"},
+    "hyperscan": {"probes/scanner/hyper.py"},
 }
 MODULES = sorted(p for layer in LAYERS for p in (ROOT / layer).rglob("*.py") if "benchmarks" not in p.parts)
 

@@ -68,6 +68,7 @@ class History:
     flags: Mapping[str, Mapping[str, Any]]
     variables: Mapping[str, str]
     _entries: dict[str, Entry | None] = field(default_factory=dict)
+    _names: dict[int, frozenset[str]] = field(default_factory=dict)
 
     def entry(self, name: str) -> Entry | None:
         """The history of a flag or variable by its exact name; None when no recorded release has it."""
@@ -114,28 +115,24 @@ class History:
         newest = len(self.releases) - 1
         return tuple((self.index(first), self.index(last) if last else newest) for first, _, last in spans)
 
-    def names(self, at: int) -> frozenset[str]:
-        """Every flag that the release has, aliases included."""
-        return (
-            _names(self.engine, at)
-            if self is load(self.engine)
-            else frozenset(n for n in self.flags if self._has(n, at))
-        )
-
-    def _has(self, name: str, at: int) -> bool:
+    def has(self, name: str, at: int) -> bool:
+        """Whether the release has that flag or variable, by its exact name."""
         entry = self.entry(name)
         return entry is not None and entry.is_in(at)
+
+    def names(self, at: int) -> frozenset[str]:
+        """Every flag that the release has, aliases included."""
+        if at not in self._names:
+            spans = ((name, self.ranges(raw["in"])) for name, raw in self.flags.items())
+            self._names[at] = frozenset(
+                n for n, present in spans if any(first <= at <= last for first, last in present)
+            )
+        return self._names[at]
 
 
 @cache
 def _positions(releases: tuple[str, ...]) -> dict[str, int]:
     return {release: at for at, release in enumerate(releases)}
-
-
-@cache
-def _names(engine: str, at: int) -> frozenset[str]:
-    history = load(engine)
-    return frozenset(name for name in history.flags if history._has(name, at))
 
 
 @cache

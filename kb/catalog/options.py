@@ -89,6 +89,8 @@ def takes_of(action: str, given: dict[str, Any]) -> str:
     """How many values follow: none for switches, `+` for one or more."""
     if action in SWITCHES or action.endswith("StoreTrueAction"):
         return "0"
+    if action == "DeprecatedStoreConstAction" and "nargs" not in given:
+        return "0"
     if action == "StoreBoolean":
         return "?"
     nargs = given.get("nargs")

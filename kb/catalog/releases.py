@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache, lru_cache
 
 Key = tuple[int, ...]
 
@@ -13,6 +13,7 @@ _RELEASE = re.compile(r"v?(\d+(?:\.\d+)*)(?:[.\-_]?(dev|a|b|rc|post)[.\-_]?(\d*)
 _PHASE = {"dev": -4, "a": -3, "b": -2, "rc": -1, "": 0, "post": 1}
 
 
+@cache
 def release_key(text: str) -> Key:
     """Orders releases as they were published: `0.9.0rc1` < `0.9.0` < `0.9.0.post1` < `0.9.0.1`.
 
@@ -46,7 +47,8 @@ class Place:
     after: int | None
 
 
-def place(releases: Sequence[str], release: str) -> Place:
+@lru_cache(maxsize=4096)
+def place(releases: tuple[str, ...], release: str) -> Place:
     """Find a release among the recorded ones, which are in order."""
     keys = [release_key(each) for each in releases]
     key = release_key(release)

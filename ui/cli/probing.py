@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import typer
 
 from kb.errors import InputError
 from ui.cli.options import EXIT_CODES, JSON, open_assistant, print_json, settings, worst
+
+BLOCK_BYTES = 4 * 1024 * 1024
 
 probe_app = typer.Typer(help="The probes one by one.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -94,13 +98,26 @@ def scan(files: list[Path] = typer.Argument(metavar="FILE…", help="Logs, plain
 
 def mask(file: Path = typer.Argument(Path("-"), metavar="[FILE|-]", help="A log; standard input when absent.")) -> int:
     """Print a text with its secrets masked, to share a log safely."""
-    from probes.reading.mask import mask_lines
+    from probes.reading.mask import Masker
 
     try:
         source = sys.stdin.buffer if str(file) == "-" else file.open("rb")
     except OSError as error:
         raise InputError(f"cannot read {file}: {error.strerror}.") from error
+    masker = Masker()
     with source:
-        for line in mask_lines(source):
-            sys.stdout.write(line)
+        for block in blocks(source):
+            sys.stdout.write(masker.mask(block.decode("utf-8", "replace")))
     return 0
+
+
+def blocks(source: IO[bytes]) -> Iterator[bytes]:
+    """A stream in pieces of whole lines, about 4 MB each; a private key is never cut."""
+    held = b""
+    while lines := source.readlines(BLOCK_BYTES):
+        held += b"".join(lines)
+        if held.count(b"-----BEGIN ") <= held.count(b"-----END ") or len(held) > 2 * BLOCK_BYTES:
+            yield held
+            held = b""
+    if held:
+        yield held

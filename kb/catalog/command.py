@@ -1,0 +1,190 @@
+"""Command lines that start an inference server: which engine, with which options and variables, and where each one stands."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from kb.catalog.shellwords import Word, nested, simple_commands
+
+ASSIGNMENT = re.compile(r"[A-Za-z_]\w*\+?=")
+OPTION = re.compile(r"--?[A-Za-z]")
+IMAGE = re.compile(r"(?:[\w.:-]+/)*(?P<name>vllm-openai(?:-\w+)?|vllm|sglang)(?::(?P<tag>[\w.-]+))?(?:@sha256:\w+)?")
+PYTHON = re.compile(r"python(\d(\.\d+)?)?")
+MODULES = {
+    "vllm.entrypoints.openai.api_server": "vllm",
+    "sglang.launch_server": "sglang",
+}
+RUNNERS = ("docker", "podman", "nerdctl")
+# Options of `docker run` that take no value; every other one does.
+BARE = {"--detach", "--interactive", "--tty", "--rm", "--init", "--privileged", "--read-only", "--publish-all"} | {
+    "--no-healthcheck",
+    "--oom-kill-disable",
+    "--sig-proxy",
+    "--quiet",
+    "--disable-content-trust",
+}
+BARE_LETTERS = set("ditPq")
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option as written. `inline` is what follows `=`; `trail` the words up to the next option, which may be its values."""
+
+    name: str
+    word: Word
+    inline: str | None
+    trail: tuple[Word, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """An environment variable that is set for the server. `words` is what setting it takes, `-e` or `export` included."""
+
+    name: str
+    value: str
+    words: tuple[Word, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A use of an engine's command. Only a call with `serving` starts a server; of others nothing but the engine is read.
+
+    `form` is `vllm serve`, `sglang serve`, `python -m MODULE`, or `image` for a container that starts the server itself; `tag`
+    is the image's. `launch` are the words of the form, `leading` those between it and the first option; `first` is the first
+    word of the shell command, `container` the image.
+    """
+
+    engine: str
+    serving: bool
+    form: str
+    launch: tuple[Word, ...]
+    leading: tuple[Word, ...] = ()
+    options: tuple[Option, ...] = ()
+    variables: tuple[Variable, ...] = ()
+    tag: str = ""
+    first: Word | None = None
+    container: Word | None = None
+
+    @property
+    def end(self) -> int:
+        """Where a further option can be put."""
+        words = [*self.launch, *self.leading, *(w for o in self.options for w in (o.word, *o.trail))]
+        return words[-1].end
+
+
+def calls_in(text: str) -> tuple[Call, ...]:
+    """Every use of an engine's command in a script, in order."""
+    exported: list[Variable] = []
+    found: list[Call] = []
+    for words in _unfolded(text, 0):
+        if words[0].text == "export":
+            exported += [_variable(word, words if len(words) == 2 else (word,)) for word in words[1:] if _assigns(word)]
+        else:
+            call = read_call(words, tuple(exported))
+            found += [call] if call else []
+    return tuple(found)
+
+
+def _unfolded(text: str, offset: int) -> Iterator[Sequence[Word]]:
+    """Simple commands, with the script of `bash -c '…'` in place of the word that holds it."""
+    for words in simple_commands(text, offset):
+        at = next((i for i, word in enumerate(words[:-1]) if re.fullmatch(r"-\w*c", word.text)), None)
+        inner = nested(words[at + 1]) if at and re.search(r"(^|/)(ba|z|da)?sh$", words[at - 1].text) else None
+        yield from _unfolded(*inner) if inner else [words]
+
+
+def _assigns(word: Word) -> bool:
+    return bool(ASSIGNMENT.match(word.text))
+
+
+def _variable(word: Word, words: Sequence[Word]) -> Variable:
+    name, _, value = word.text.partition("=")
+    return Variable(name.rstrip("+"), value, tuple(words))
+
+
+def read_call(words: Sequence[Word], exported: tuple[Variable, ...] = ()) -> Call | None:
+    """The engine's command among the words of one simple command, wherever wrappers such as `nohup` or `docker` put it."""
+    texts = [word.text for word in words]
+    image = _image(texts)
+    start = image[0] + 1 if image else 0
+    found = next((known for i in range(start, len(words)) if (known := _launch(texts, i))), None)
+    if found is None and image and image[2] == "vllm":
+        found = (image[0], image[0] + 1, "vllm", "image", True)
+    if found is None:
+        return None
+    first, after, engine, form, serving = found
+    tag = image[1] if image else ""
+    if not serving:
+        return Call(engine, False, form, tuple(words[first:after]), tag=tag)
+    leading, options = _options(words[after:])
+    variables = (*exported, *_prefixed(words[:first]))
+    container = words[image[0]] if image else None
+    launch = tuple(words[first:after])
+    return Call(engine, True, form, launch, leading, options, variables, tag, _start(words), container)
+
+
+def _start(words: Sequence[Word]) -> Word:
+    """The first word that is not a prompt."""
+    return next((word for word in words if word.text not in ("$", "#", "%")), words[0])
+
+
+def _launch(texts: Sequence[str], i: int) -> tuple[int, int, str, str, bool] | None:
+    """First word, word after the last, engine, form and whether it serves, of the launcher that begins at word `i`."""
+    program = texts[i].rpartition("/")[2]
+    following = texts[i + 1] if i + 1 < len(texts) else ""
+    if PYTHON.fullmatch(program):
+        at = next((j for j in range(i + 1, min(i + 6, len(texts) - 1)) if texts[j] == "-m"), None)
+        module = texts[at + 1] if at else ""
+        if at and module in MODULES:
+            return i, at + 2, MODULES[module], f"python -m {module}", True
+        if at and re.match(r"(vllm|sglang)\.", module):
+            return i, at + 2, module.partition(".")[0], f"python -m {module}", False
+    elif program in ("vllm", "sglang") and following == "serve":
+        return i, i + 2, program, f"{program} serve", True
+    elif (
+        program in ("vllm", "sglang")
+        and re.fullmatch(r"[a-z][a-z-]*", following)
+        and (i == 0 or texts[i - 1] != "install")
+    ):
+        return i, i + 2, program, f"{program} {following}", False
+    return None
+
+
+def _image(texts: Sequence[str]) -> tuple[int, str, str] | None:
+    """The place, tag and engine of an engine's image in a `docker run`."""
+    runner = next((i for i, text in enumerate(texts) if text.rpartition("/")[2] in RUNNERS), None)
+    if runner is None or "run" not in texts[runner:]:
+        return None
+    at = texts.index("run", runner) + 1
+    while at < len(texts) and texts[at].startswith("-"):
+        bare = texts[at] in BARE or "=" in texts[at] or (texts[at][1:2] != "-" and set(texts[at][1:]) <= BARE_LETTERS)
+        attached = texts[at][1:2] != "-" and len(texts[at]) > 2
+        at += 1 if bare or attached else 2
+    found = IMAGE.fullmatch(texts[at]) if at < len(texts) else None
+    return (at, found["tag"] or "", "sglang" if found["name"] == "sglang" else "vllm") if found else None
+
+
+def _prefixed(words: Sequence[Word]) -> Iterator[Variable]:
+    """Variables before the launcher: `A=b vllm …`, `env A=b …`, `docker run -e A=b …`."""
+    for i, word in enumerate(words):
+        before = words[i - 1].text if i else ""
+        attached = re.match(r"(--env=|-e=?)(?=[A-Za-z_]\w*=)", word.text)
+        if attached:
+            name, _, value = word.text[attached.end() :].partition("=")
+            yield Variable(name, value, (word,))
+        elif _assigns(word) and before in ("-e", "--env"):
+            yield _variable(word, (words[i - 1], word))
+        elif _assigns(word) and not before.startswith("-"):
+            yield _variable(word, (word,))
+
+
+def _options(words: Sequence[Word]) -> tuple[tuple[Word, ...], tuple[Option, ...]]:
+    """The words before the first option, and the options with the words after each."""
+    starts = [i for i, word in enumerate(words) if OPTION.match(word.text)]
+    options = []
+    for i, after in zip(starts, [*starts[1:], len(words)], strict=False):
+        name, equals, inline = words[i].text.partition("=")
+        options.append(Option(name, words[i], inline if equals else None, tuple(words[i + 1 : after])))
+    return tuple(words[: starts[0] if starts else len(words)]), tuple(options)
