@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from kb.documents import SHIPPED, headings, split_front_matter
+from kb.documents import SHIPPED, outline, split_front_matter
 from kb.types import Chunk, Document
 
 
@@ -14,7 +14,7 @@ def document_chunks(document: Document, folder: Path = SHIPPED) -> list[Chunk]:
     text = (folder / document.path).read_text("utf-8").replace("\r\n", "\n")
     _, body, offset = split_front_matter(text, document.path)
     lines = body.split("\n")
-    marks = [h for h in headings(body) if h[0] in (2, 3)]
+    marks = [h for h in outline(body).headings if h[0] in (2, 3)]
     spans: list[tuple[tuple[str, ...], int, int]] = [((), 0, marks[0][2] if marks else len(lines))]
     parent = ""
     for i, (level, title, line) in enumerate(marks):

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kb.errors import InputError
 from kb.types import Command, Computed, Document, Language, Reading, Remedy, Signature
+
+if TYPE_CHECKING:
+    from markdown_it import MarkdownIt
 
 SHIPPED = Path(__file__).parent / "docs"
 
@@ -22,6 +26,7 @@ HEADINGS = {
     "old_advice": ("Old advice", "旧说法"),
 }
 PARTS = {name: part for part, names in HEADINGS.items() for name in names}
+COMMAND_FENCES = ("bash", "sh", "shell", "python", "yaml", "text", "json", "dockerfile")
 RISK_LINE = re.compile(r"^Risk:\s*(?P<risk>[a-z-]+)(?:\s*·\s*when:\s*(?P<when>.+?))?\s*$", re.M)
 
 
@@ -47,42 +52,51 @@ def split_front_matter(text: str, path: str) -> tuple[dict[str, Any], str, int]:
     return meta, text[match.end() :], text[: match.end()].count("\n")
 
 
-def headings(body: str) -> list[tuple[int, str, int]]:
-    """(level, title, line) of each Markdown heading outside code fences; lines count from 0."""
-    from markdown_it import MarkdownIt
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """A Markdown text's headings (level, title, line) and code fences (info string, content, line); lines count from 0."""
 
-    tokens = MarkdownIt().parse(body)
-    return [
+    headings: tuple[tuple[int, str, int], ...]
+    fences: tuple[tuple[str, str, int], ...]
+    end: int
+
+    def spans(self, level: int, first: int = 0, last: int | None = None) -> Iterator[tuple[str, int, int]]:
+        """(title, first line after the heading, line where the part ends) of each heading of that level between two lines."""
+        end = self.end if last is None else last
+        found = [h for h in self.headings if h[0] <= level and first <= h[2] < end]
+        for i, (depth, title, line) in enumerate(found):
+            if depth == level:
+                yield title, line + 1, found[i + 1][2] if i + 1 < len(found) else end
+
+
+@lru_cache(maxsize=1024)  # a document's body is outlined when it is parsed, and again when it is chunked
+def outline(body: str) -> Outline:
+    """The outline of a Markdown text; what looks like a heading inside a fence is none."""
+    tokens = _markdown().parse(body)
+    headings = [
         (int(token.tag[1]), tokens[i + 1].content, token.map[0])
         for i, token in enumerate(tokens)
         if token.type == "heading_open" and token.map
     ]
+    fences = [(t.info.strip(), t.content.rstrip("\n"), t.map[0]) for t in tokens if t.type == "fence" and t.map]
+    return Outline(tuple(headings), tuple(fences), body.count("\n") + 1)
 
 
-def fences(text: str) -> list[tuple[str, str, int]]:
-    """(info string, content, line) of each code fence; lines count from 0."""
+@cache
+def _markdown() -> MarkdownIt:
     from markdown_it import MarkdownIt
 
-    return [(t.info.strip(), t.content.rstrip("\n"), t.map[0]) for t in MarkdownIt().parse(text) if t.type == "fence" and t.map]
+    return MarkdownIt().disable("inline")  # blocks are all that is asked for
 
 
-def _slices(body: str, level: int) -> Iterator[tuple[str, int, int]]:
-    """(title, first line after the heading, line where the part ends) of each heading of that level."""
-    found = [h for h in headings(body) if h[0] <= level]
-    end = body.count("\n") + 1
-    for i, (depth, title, line) in enumerate(found):
-        if depth == level:
-            yield title, line + 1, found[i + 1][2] if i + 1 < len(found) else end
-
-
-def _remedies(part: str, offset: int) -> Iterator[Remedy]:
-    lines = part.split("\n")
-    for title, start, end in _slices(part, 3):
+def _remedies(body: str, part: tuple[int, int], offset: int) -> Iterator[Remedy]:
+    whole, lines = outline(body), body.split("\n")
+    for title, start, end in whole.spans(3, *part):
         text = "\n".join(lines[start:end])
         commands = tuple(
-            Command(content, info.partition(" ")[2].strip(), offset + start + line + 1)
-            for info, content, line in fences(text)
-            if info.split(" ")[0] in ("bash", "sh", "shell", "python", "yaml", "text", "json", "dockerfile")
+            Command(content, info.partition(" ")[2].strip(), offset + line + 1)
+            for info, content, line in whole.fences
+            if start <= line < end and info.split(" ")[0] in COMMAND_FENCES
         )
         risk = RISK_LINE.search(text)
         prose = RISK_LINE.sub("", re.sub(r"^(`{3,})[^\n]*\n.*?\n\1\s*$", "", text, flags=re.S | re.M)).strip()
@@ -121,7 +135,7 @@ def parse_document(text: str, path: str) -> Document:
     if not isinstance(meta.get("title"), str):
         raise DocumentError(f"{path}: `title` is missing.")
     lines = body.split("\n")
-    parts = {PARTS.get(title, title): (start, end) for title, start, end in _slices(body, 2)}
+    parts = {PARTS.get(title, title): (start, end) for title, start, end in outline(body).spans(2)}
     first = min((start - 1 for start, _ in parts.values()), default=len(lines))
     remedies = next((parts[p] for p in ("fixes", "steps") if p in parts), None)
     return Document(
@@ -139,7 +153,7 @@ def parse_document(text: str, path: str) -> Document:
         explains=_strings(meta, "explains", path),
         computed=_records(meta, "computed", Computed, path),
         readings=_records(meta, "readings", Reading, path),
-        fixes=tuple(_remedies("\n".join(lines[slice(*remedies)]), offset + remedies[0])) if remedies else (),
+        fixes=tuple(_remedies(body, remedies, offset)) if remedies else (),
         sections={p: "\n".join(lines[s:e]).strip() for p, (s, e) in parts.items() if p not in ("fixes", "steps")},
         sources=_strings(meta, "sources", path),
         verified={k: str(v) for k, v in (meta.get("verified") or {}).items()},
