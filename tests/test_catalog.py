@@ -522,7 +522,8 @@ def test_the_command_says_what_it_needs(requirement: str, capsys: pytest.Capture
 
 def test_releases_are_ordered_as_published() -> None:
     ordered = ["0.4.0", "0.4.0.post1", "0.4.1", "0.9.0rc1", "0.9.0", "0.9.0.1", "0.10.0.dev3", "0.10.0", "1.0"]
-    assert sorted(reversed(ordered), key=release_key) == ordered
+    backwards = ordered[::-1]
+    assert sorted(backwards, key=release_key) == ordered
     assert release_key("v0.8.5.post1") == release_key("0.8.5.post1+cu118") == release_key("0.8.5.post1-cu124")
 
 
