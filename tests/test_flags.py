@@ -495,6 +495,18 @@ PATCHES = [
         'vllm serve m --speculative-config \'{"method": "ngram", "num_speculative_tokens": 3}\'',
     ),
     ("vllm", "0.5.0", "vllm serve m --max_model_len 4096", f"{MODULE} --model m --max-model-len 4096"),
+    (
+        "vllm",
+        "0.20.2",
+        "$ docker run -d \\\n>   --gpus all \\\n>   vllm/vllm-openai:latest \\\n>   m \\\n>   --swap-space 4 \\\n>   --port 1",
+        "$ docker run -d \\\n>   --gpus all \\\n>   vllm/vllm-openai:latest \\\n>   m \\\n>   --port 1",
+    ),
+    (
+        "vllm",
+        "0.20.2",
+        "vllm serve m --swap-space 4 \\\n  > log 2>&1",
+        "vllm serve m \\\n  > log 2>&1",
+    ),
     ("vllm", "0.14.1", "vllm serve --some-unknown m", "vllm serve m"),
     ("vllm", "0.14.1", "vllm serve m --some-unknown 3 --port 1", "vllm serve m --port 1"),
     ("vllm", "0.14.1", "vllm serve m --tensor-paralel-size 4", "vllm serve m --tensor-parallel-size 4"),

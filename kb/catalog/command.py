@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from kb.catalog.shellwords import Word, nested, simple_commands
+from kb.catalog.shellwords import Word, nested, simple_commands, without_prompts
 
 ASSIGNMENT = re.compile(r"[A-Za-z_]\w*\+?=")
 OPTION = re.compile(r"--?[A-Za-z]")
@@ -78,7 +78,7 @@ def calls_in(text: str) -> tuple[Call, ...]:
     """Every use of an engine's command in a script, in order."""
     exported: list[Variable] = []
     found: list[Call] = []
-    for words in _unfolded(text, 0):
+    for words in _unfolded(without_prompts(text), 0):
         if words[0].text == "export":
             exported += [_variable(word, words if len(words) == 2 else (word,)) for word in words[1:] if _assigns(word)]
         else:

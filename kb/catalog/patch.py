@@ -17,7 +17,7 @@ from kb.catalog.shellwords import Word
 from kb.catalog.status import DEAD, OWN, FlagStatus, Use, main_name, resolve, status_of
 from kb.catalog.uses import nearest, option_values
 
-GAP = re.compile(r"(?:[^\S\n]|\\[^\S\n]*\n)+$")
+GAP = re.compile(r"(?:[^\S\n]|\\[^\S\n]*\n(?:[^\S\n]*>(?=\s))?)+$")
 VARIABLE_FORM = re.compile(r"([A-Z][A-Z0-9_]*)=\{value\}")
 
 

@@ -14,6 +14,8 @@ TOKEN = re.compile(
     rf"|(?P<word>{PART}+)|(?P<end>[\n;&|()]+)|(?P<other>.)",
     re.S,
 )
+# The shell's prompt for a continued line, pasted along with it.
+PROMPT = re.compile(r"(\\[^\S\n]*\n[^\S\n]*)>(?=\s+(\S))")
 UNQUOTE = re.compile(r"'([^']*)'?|\"((?:[^\"\\]|\\.)*)\"?|\\\n|\\(.)", re.S)
 
 
@@ -36,6 +38,17 @@ def unquote(raw: str) -> str:
         return found[1] if found[1] is not None else found[3] or ""
 
     return UNQUOTE.sub(plain, raw)
+
+
+def without_prompts(text: str) -> str:
+    """The text with a blank for each `>` that the shell printed at the start of a continued line; of the same length.
+
+    One that stands alone may be a redirection, unless an option follows it.
+    """
+    found = list(PROMPT.finditer(text))
+    if len(found) > 1 or any(each[2] == "-" for each in found):
+        return PROMPT.sub(r"\1 ", text)
+    return text
 
 
 def simple_commands(text: str, offset: int = 0) -> list[list[Word]]:
