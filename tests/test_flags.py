@@ -359,6 +359,7 @@ def test_reads_a_serving_command(
         ("hf download m", None),
         ("pip install vllm sglang", None),
         ("nvidia-smi -L", None),
+        ("docker run --rm --entrypoint python3 vllm/vllm-openai:v0.8.5 -c 'import torch'", None),
         ("python -m sglang_router.launch_router --worker-urls http://a", None),
         ("sglang-router --worker-urls http://a", None),
         ("", None),

@@ -91,7 +91,8 @@ def _unfolded(text: str, offset: int) -> Iterator[Sequence[Word]]:
     """Simple commands, with the script of `bash -c '…'` in place of the word that holds it."""
     for words in simple_commands(text, offset):
         at = next((i for i, word in enumerate(words[:-1]) if re.fullmatch(r"-\w*c", word.text)), None)
-        inner = nested(words[at + 1]) if at and re.search(r"(^|/)(ba|z|da)?sh$", words[at - 1].text) else None
+        shell = any(re.search(r"(^|[/=])(ba|z|da)?sh$", word.text) for word in words[:at])
+        inner = nested(words[at + 1]) if at and shell else None
         yield from _unfolded(*inner) if inner else [words]
 
 
@@ -110,7 +111,8 @@ def read_call(words: Sequence[Word], exported: tuple[Variable, ...] = ()) -> Cal
     image = _image(texts)
     start = image[0] + 1 if image else 0
     found = next((known for i in range(start, len(words)) if (known := _launch(texts, i))), None)
-    if found is None and image and image[2] == "vllm":
+    entered = any(text.startswith("--entrypoint") for text in texts[:start])
+    if found is None and image and image[2] == "vllm" and not entered:
         found = (image[0], image[0] + 1, "vllm", "image", True)
     if found is None:
         return None
