@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from assistant.composition import compose
 from assistant.diagnosis import Topic, Verdict, decisive, judge
@@ -64,13 +64,18 @@ class Assistant:
         """Steps as they happen, then the text, then the answer."""
         steps: list[Step] = []
         lang = question.lang if question.lang != "auto" else detect_language(question.text)
-        signals = yield from run_step(steps, "scan", lambda: self.scan(question), lambda s: f"{len(s.matches)} signatures")
+        signals = yield from run_step(
+            steps, "scan", lambda: self.scan(question), lambda s: f"{len(s.matches)} signatures"
+        )
         hypotheses = propose(self.library, signals, ())
         hits: list[Hit] = []
         coverages: list[float] = []
         if not decisive(hypotheses):
             hits, coverage = yield from run_step(
-                steps, "search", lambda: self.search(question.text, signals, lang), lambda found: f"{len(found[0])} documents"
+                steps,
+                "search",
+                lambda: self.search(question.text, signals, lang),
+                lambda found: f"{len(found[0])} documents",
             )
             hypotheses = propose(self.library, signals, hits)
             coverages = [coverage.get(h.document.id, 0.0) for h in hypotheses]
@@ -104,7 +109,9 @@ class Assistant:
         hits = search(self.index, query, CANDIDATES, language=lang)
         return hits, coverage(self.index, query, [h.document for h in hits])
 
-    def look(self, question: Question, hypotheses: Sequence[Hypothesis], steps: list[Step]) -> Generator[Event, None, list[ProbeResult]]:
+    def look(
+        self, question: Question, hypotheses: Sequence[Hypothesis], steps: list[Step]
+    ) -> Generator[Event, None, list[ProbeResult]]:
         """The recorded host's readings, or the probes that the leading hypotheses ask for, in parallel under one deadline."""
         if question.host is not None:
             from probes.registry import replay
@@ -124,7 +131,12 @@ class Assistant:
         return results
 
     def verdict(
-        self, question: Question, signals: Signals, hypotheses: Sequence[Hypothesis], coverages: Sequence[float], results: Sequence[ProbeResult]
+        self,
+        question: Question,
+        signals: Signals,
+        hypotheses: Sequence[Hypothesis],
+        coverages: Sequence[float],
+        results: Sequence[ProbeResult],
     ) -> Verdict:
         ailing = any(r.status in ("warning", "critical") for r in results)
         return judge(question.text, signals, hypotheses, coverages, self.topic(question.text, bool(coverages)), ailing)
@@ -157,7 +169,9 @@ def wanted_probes(hypotheses: Sequence[Hypothesis]) -> list[str]:
 
     wanted = {"versions"}
     for hypothesis in hypotheses[:3]:
-        expressions = [r.when for r in hypothesis.document.readings] + [f.when for f in hypothesis.document.fixes if f.when]
+        expressions = [r.when for r in hypothesis.document.readings] + [
+            f.when for f in hypothesis.document.fixes if f.when
+        ]
         wanted |= {probe for e in expressions for name in names_in(e) if (probe := probe_of(name))}
     return sorted(wanted)
 

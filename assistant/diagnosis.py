@@ -20,7 +20,9 @@ ASKS_HOW = re.compile(
     r"is there (?:a|any) (?:way|flag|option)|best (?:way|practice)|recommended|explain|guide|steps?|should i|can i|difference between)\b"
     r"|怎么|怎样|如何|哪些|什么|哪个|哪里|多少|是否|能不能|可以.*吗|区别|步骤|推荐|建议"
 )
-CALL_FOR_HELP = re.compile(r"(?i)\b(help|server|service|process|machine|it|my|everything)\b|服务|帮|程序|进程|机器|线上|怎么办|求助")
+CALL_FOR_HELP = re.compile(
+    r"(?i)\b(help|server|service|process|machine|it|my|everything)\b|服务|帮|程序|进程|机器|线上|怎么办|求助"
+)
 # Over evals/queries.tsv right answers have a coverage of 0.54 and more but for two; unrelated questions that name a GPU or a
 # library of the field reach 0.7, those that do not name any are turned away before.
 FAULT_COVERAGE, HOWTO_COVERAGE = 0.55, 0.45
@@ -64,11 +66,21 @@ class Topic:
 
 
 def judge(
-    question: str, signals: Signals, hypotheses: Sequence[Hypothesis], coverages: Sequence[float], topic: Topic, ailing: bool
+    question: str,
+    signals: Signals,
+    hypotheses: Sequence[Hypothesis],
+    coverages: Sequence[float],
+    topic: Topic,
+    ailing: bool,
 ) -> Verdict:
     """The verdict. `coverages` go with the hypotheses, `ailing` says that a probe found fault."""
     ranked = tuple(
-        (h, confidence(h, hypotheses[i + 1] if i + 1 < len(hypotheses) else None, coverages[i] if i < len(coverages) else 0.0))
+        (
+            h,
+            confidence(
+                h, hypotheses[i + 1] if i + 1 < len(hypotheses) else None, coverages[i] if i < len(coverages) else 0.0
+            ),
+        )
         for i, h in enumerate(hypotheses[:5])
     )
     if ranked and ranked[0][0].is_cause:

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from kb.expressions import evaluate
 from assistant.signals import Signals
+from kb.expressions import evaluate
 from kb.library import Library
 from kb.search import Hit
 from kb.types import Document, Reading, Signature
@@ -99,7 +99,12 @@ def fold(hypotheses: list[Hypothesis]) -> list[Hypothesis]:
     for hypothesis in hypotheses:
         for name in hypothesis.document.explains:
             folded = by_id.get(name)
-            if folded and folded.matches and explained.get(hypothesis.document.id) != name and accounts_for(hypothesis, folded):
+            if (
+                folded
+                and folded.matches
+                and explained.get(hypothesis.document.id) != name
+                and accounts_for(hypothesis, folded)
+            ):
                 explained.setdefault(name, hypothesis.document.id)
     kept = []
     for hypothesis in hypotheses:
@@ -135,7 +140,9 @@ def _explainer(name: str, explained: Mapping[str, str]) -> str:
     return name
 
 
-def weigh(hypotheses: Sequence[Hypothesis], facts: Mapping[str, Any]) -> tuple[list[Hypothesis], list[tuple[Hypothesis, Reading]]]:
+def weigh(
+    hypotheses: Sequence[Hypothesis], facts: Mapping[str, Any]
+) -> tuple[list[Hypothesis], list[tuple[Hypothesis, Reading]]]:
     """Scores with the readings for and against; and what a reading ruled out."""
     kept, ruled_out = [], []
     for hypothesis in hypotheses:

@@ -70,7 +70,9 @@ def load_settings(environ: Mapping[str, str] = os.environ, dotenv: Path = Path("
     try:
         settings = msgspec.convert(found, Settings, strict=False)
     except msgspec.ValidationError as error:
-        raise SettingsError(f"a setting is not usable: {str(error).replace('`$.', '`CRASHCART_').replace('`', '')}.") from error
+        raise SettingsError(
+            f"a setting is not usable: {str(error).replace('`$.', '`CRASHCART_').replace('`', '')}."
+        ) from error
     if settings.lang not in ("auto", "en", "zh"):
         raise SettingsError(f"unknown language {settings.lang!r}: auto, en or zh.")
     return settings

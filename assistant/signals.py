@@ -44,9 +44,7 @@ class Signals:
     has_errors: bool = False
 
 
-def read_signals(
-    question: str, logs: dict[str, str], reports: Sequence[ScanReport], command: str = ""
-) -> Signals:
+def read_signals(question: str, logs: dict[str, str], reports: Sequence[ScanReport], command: str = "") -> Signals:
     """Signals from the words, the texts of small logs, the scan of all of them, and the serving command."""
     texts = [question, command, *logs.values()]
     command = command.strip() or next((c for t in texts if (c := find_command(t))), "")

@@ -7,7 +7,7 @@ the engine's interface is another one, the client reads instead.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 COLLECTION = "crashcart"
 TENANT, DATABASE = "default_tenant", "default_database"
 BATCH = 1000
+Query = Callable[[list[float], int], tuple[list[str], list[float]]]
 
 
 def _client(place: str) -> Any:
@@ -78,33 +79,43 @@ class StoreReader:
     """Nearest chunks of a collection."""
 
     def __init__(self, place: str, collection: str = COLLECTION) -> None:
-        self._engine = None if "://" in place else _open_engine(place, collection)
-        self._collection = None if self._engine else _client(place).get_collection(collection, embedding_function=None)
+        self._query = (None if "://" in place else _engine_query(place, collection)) or _client_query(place, collection)
 
     def nearest(self, vector: Vectors, count: int) -> list[tuple[str, float]]:
         """(chunk id, cosine similarity), best first."""
-        if self._engine:
-            bindings, collection_id = self._engine
-            found = bindings.query(
-                collection_id, None, [vector.tolist()], count, None, None, ["distances"], TENANT, DATABASE
-            )
-            return [(i, 1.0 - d) for i, d in zip(found.ids[0], found.distances[0], strict=True)]
-        found = self._collection.query(query_embeddings=[vector], n_results=count, include=["distances"])
-        return [(i, 1.0 - d) for i, d in zip(found["ids"][0], found["distances"][0], strict=True)]
+        ids, distances = self._query(vector.tolist(), count)
+        return [(i, 1.0 - d) for i, d in zip(ids, distances, strict=True)]
 
 
-def _open_engine(folder: str, collection: str) -> tuple[Any, str] | None:
+def _client_query(place: str, collection: str) -> Query:
+    opened = _client(place).get_collection(collection, embedding_function=None)
+
+    def query(vector: list[float], count: int) -> tuple[list[str], list[float]]:
+        found = opened.query(query_embeddings=[vector], n_results=count, include=["distances"])
+        return found["ids"][0], found["distances"][0]
+
+    return query
+
+
+def _engine_query(folder: str, collection: str) -> Query | None:
+    """The same query asked of the engine; None where its interface is not the one known here."""
+    if not (Path(folder) / "chroma.sqlite3").exists():
+        raise FileNotFoundError(f"no Chroma store in {folder}")
     try:
         import chromadb_rust_bindings as engine
 
-        if not (Path(folder) / "chroma.sqlite3").exists():
-            raise FileNotFoundError(f"no Chroma store in {folder}")
         config = engine.SqliteDBConfig(
             hash_type=engine.MigrationHash.MD5,
             migration_mode=engine.MigrationMode.Validate,
             url=str(Path(folder) / "chroma.sqlite3"),
         )
         bindings = engine.Bindings(allow_reset=False, sqlite_db_config=config, persist_path=folder, hnsw_cache_size=64)
-        return bindings, str(bindings.get_collection(collection, TENANT, DATABASE).id)
+        identity = str(bindings.get_collection(collection, TENANT, DATABASE).id)
     except (ImportError, AttributeError, TypeError):
         return None
+
+    def query(vector: list[float], count: int) -> tuple[list[str], list[float]]:
+        found = bindings.query(identity, None, [vector], count, None, None, ["distances"], TENANT, DATABASE)
+        return found.ids[0], found.distances[0]
+
+    return query

@@ -77,11 +77,15 @@ def main() -> None:
             for name, argv in commands.items():
                 seen[name].append(run(argv, environment))
         warm = warm_milliseconds(home, 20)
-    baseline = statistics.median(t for t, _ in seen.get("langchain + chroma + sentence-transformers", [(float("nan"), 0)]))
+    baseline = statistics.median(
+        t for t, _ in seen.get("langchain + chroma + sentence-transformers", [(float("nan"), 0)])
+    )
     print(f"{'':46} median s    min s   peak MB   faster than the other stack")
     for name, runs in seen.items():
         median = statistics.median(t for t, _ in runs)
-        print(f"{name:46} {median:8.3f} {min(t for t, _ in runs):8.3f} {max(m for _, m in runs):9.0f} {baseline / median:10.1f}×")
+        print(
+            f"{name:46} {median:8.3f} {min(t for t, _ in runs):8.3f} {max(m for _, m in runs):9.0f} {baseline / median:10.1f}×"
+        )
     print(f"first start, index built: {first:.2f} s;  warm answer: {warm:.1f} ms (median)")
 
 

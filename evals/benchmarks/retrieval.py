@@ -1,6 +1,6 @@
 """Recall@1, recall@3 and MRR over evals/queries.tsv: hybrid against each half alone, with and without distractors.
 
-    python -m evals.benchmarks.retrieval [--distractors 2000]
+python -m evals.benchmarks.retrieval [--distractors 2000]
 """
 
 from __future__ import annotations
@@ -63,7 +63,9 @@ def distractor_runbooks(folder: Path, count: int) -> None:
             break
         texts += [t for t in docstrings(path) if 200 <= len(t) <= 900]
     for start in range(0, count, 20):
-        parts = [f"## Note {start + j}\n\n{inspect.cleandoc(t)}" for j, t in enumerate(texts[start : min(start + 20, count)])]
+        parts = [
+            f"## Note {start + j}\n\n{inspect.cleandoc(t)}" for j, t in enumerate(texts[start : min(start + 20, count)])
+        ]
         (folder / f"note-{start}.md").write_text(f"# Notes {start}\n\n" + "\n\n".join(parts))
 
 
@@ -94,7 +96,9 @@ def report(index: Index, queries: Sequence[Query], title: str) -> None:
     for query in queries:
         place = rank(index, query, "hybrid")
         if place != 1:
-            print(f"   {place or '-'}  {'|'.join(query.answers)}: {query.text}  →  {search(index, query.text, 1)[0].document}")
+            print(
+                f"   {place or '-'}  {'|'.join(query.answers)}: {query.text}  →  {search(index, query.text, 1)[0].document}"
+            )
 
 
 def main() -> None:

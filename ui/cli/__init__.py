@@ -6,11 +6,12 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 
 import typer
-import typer.exceptions
 
 from ui.cli import ask, flags, knowledge, probing, serving
 
 USAGE = 64
+# Click's base class of usage errors, which typer carries inside and does not export.
+UsageProblem: type[Exception] = typer.BadParameter.__mro__[2]
 
 app = typer.Typer(
     name="crashcart",
@@ -53,7 +54,7 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
-    except typer.exceptions.TyperException as error:
-        error.show()
+    except UsageProblem as error:
+        typer.echo(f"crashcart: {str(error).rstrip('.')}. `crashcart --help` shows what there is.", err=True)
         sys.exit(USAGE)
     sys.exit(code if isinstance(code, int) else 0)

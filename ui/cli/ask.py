@@ -20,15 +20,29 @@ def register(app: typer.Typer) -> None:
 
 
 def ask(
-    question: str = typer.Argument("", metavar="[QUESTION|-]", help="What is wrong, in English or Chinese. '-' reads a log from standard input."),
-    log: list[Path] = typer.Option([], "--log", metavar="PATH", help="A log file, plain or .gz/.xz/.zst; may be given several times."),
-    command: str = typer.Option("", "--command", metavar="TEXT", help="The serving command, e.g. 'vllm serve … --max-model-len 8192'."),
-    host: Path | None = typer.Option(None, "--host", metavar="FILE", help="A recorded host (checkup --json) in place of this machine."),
+    question: str = typer.Argument(
+        "", metavar="[QUESTION|-]", help="What is wrong, in English or Chinese. '-' reads a log from standard input."
+    ),
+    log: list[Path] = typer.Option(
+        [], "--log", metavar="PATH", help="A log file, plain or .gz/.xz/.zst; may be given several times."
+    ),
+    command: str = typer.Option(
+        "", "--command", metavar="TEXT", help="The serving command, e.g. 'vllm serve … --max-model-len 8192'."
+    ),
+    host: Path | None = typer.Option(
+        None, "--host", metavar="FILE", help="A recorded host (checkup --json) in place of this machine."
+    ),
     no_probes: bool = typer.Option(False, "--no-probes", help="Do not look at this machine."),
-    lang: str = typer.Option(None, "--lang", metavar="auto|en|zh", help="Language of the answer [auto: that of the question]."),
-    model: str = typer.Option(None, "--model", metavar="NAME|none", help="A language model that words the answer [none]."),
+    lang: str = typer.Option(
+        None, "--lang", metavar="auto|en|zh", help="Language of the answer [auto: that of the question]."
+    ),
+    model: str = typer.Option(
+        None, "--model", metavar="NAME|none", help="A language model that words the answer [none]."
+    ),
     thread: str = typer.Option("", "--thread", metavar="ID", help="Name of the conversation."),
-    save: Path | None = typer.Option(None, "--save", metavar="CASE.yaml", help="Store the question as an evaluation case, secrets masked."),
+    save: Path | None = typer.Option(
+        None, "--save", metavar="CASE.yaml", help="Store the question as an evaluation case, secrets masked."
+    ),
     as_json: bool = JSON,
 ) -> int:
     """Ask what is wrong.

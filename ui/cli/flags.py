@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from kb.flags import FlagStatus
 
 flags_app = typer.Typer(
-    help="Flags, choices and variables of vLLM and SGLang, release by release.", no_args_is_help=True, rich_markup_mode=None
+    help="Flags, choices and variables of vLLM and SGLang, release by release.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 FAILING = ("removed", "renamed", "never", "not-yet", "refused")
 COMMAND = typer.Argument(metavar="COMMAND", help="A serving command in quotes, e.g. 'vllm serve m --swap-space 4'.")
@@ -27,7 +29,9 @@ def register(app: typer.Typer) -> None:
 @flags_app.command("check")
 def check(
     command: str = COMMAND,
-    release: str = typer.Option("", "--release", metavar="ENGINE==VERSION", help="e.g. vllm==0.11.0 [the image tag in the command]."),
+    release: str = typer.Option(
+        "", "--release", metavar="ENGINE==VERSION", help="e.g. vllm==0.11.0 [the image tag in the command]."
+    ),
     as_json: bool = JSON,
 ) -> int:
     """Check every flag, choice and variable of a command.
@@ -38,7 +42,9 @@ def check(
 
     engine, version = split_release(release) if release else (engine_of(command) or "", release_of(command) or "")
     if engine_of(command) is None:
-        raise InputError("no serving command of vLLM or SGLang in this: crashcart flags check 'vllm serve MODEL --max-model-len 8192'.")
+        raise InputError(
+            "no serving command of vLLM or SGLang in this: crashcart flags check 'vllm serve MODEL --max-model-len 8192'."
+        )
     items = check_command(command, engine, version)
     patched = patched_command(command, engine, version)
     if as_json:
@@ -67,7 +73,9 @@ def diff(
 
     engine = engine_of(command)
     if engine is None:
-        raise InputError("no serving command of vLLM or SGLang in this: crashcart flags diff 'vllm serve MODEL' --from 0.8.5 --to 0.20.2.")
+        raise InputError(
+            "no serving command of vLLM or SGLang in this: crashcart flags diff 'vllm serve MODEL' --from 0.8.5 --to 0.20.2."
+        )
     found = compare(command, engine, old, new)
     if as_json:
         print_json(found)
@@ -75,7 +83,10 @@ def diff(
         for _, after in found.items:
             typer.echo(describe(after))
         for change in found.defaults:
-            typer.echo(f"{'default':15} {change.name}: {change.old} → {change.new}" + (f" ({change.note})" if change.note else ""))
+            typer.echo(
+                f"{'default':15} {change.name}: {change.old} → {change.new}"
+                + (f" ({change.note})" if change.note else "")
+            )
         if not found.items and not found.defaults:
             typer.echo(f"Nothing in this command changes from {old} to {new}.")
         if found.patched_command != command:
@@ -93,9 +104,15 @@ def split_release(text: str) -> tuple[str, str]:
 
 def describe(item: FlagStatus) -> str:
     """One line: status, name, since when and until when, what to write instead."""
-    span = ", ".join(part for part in (f"since {item.since}" if item.since else "", f"until {item.until}" if item.until else "") if part)
+    span = ", ".join(
+        part
+        for part in (f"since {item.since}" if item.since else "", f"until {item.until}" if item.until else "")
+        if part
+    )
     instead = f" → {item.replacement}" if item.replacement else ""
-    return f"{item.status:15} {item.name}{f' ({span})' if span else ''}{instead}" + (f"\n{'':16}{item.note}" if item.note else "")
+    return f"{item.status:15} {item.name}{f' ({span})' if span else ''}{instead}" + (
+        f"\n{'':16}{item.note}" if item.note else ""
+    )
 
 
 def exit_code(statuses: list[str]) -> int:

@@ -9,7 +9,9 @@ import typer
 from kb.errors import InputError
 from ui.cli.options import JSON, open_assistant, print_json, settings
 
-kb_app = typer.Typer(help="The knowledge base: shipped documents and your own runbooks.", no_args_is_help=True, rich_markup_mode=None)
+kb_app = typer.Typer(
+    help="The knowledge base: shipped documents and your own runbooks.", no_args_is_help=True, rich_markup_mode=None
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -18,7 +20,10 @@ def register(app: typer.Typer) -> None:
 
 
 @kb_app.command("add")
-def add(paths: list[Path] = typer.Argument(metavar="PATH…", help="Markdown, text, HTML or PDF files, or folders of them."), as_json: bool = JSON) -> int:
+def add(
+    paths: list[Path] = typer.Argument(metavar="PATH…", help="Markdown, text, HTML or PDF files, or folders of them."),
+    as_json: bool = JSON,
+) -> int:
     """Add your own runbooks; a file added before and unchanged is left alone."""
     from kb.runbooks import add_runbooks
     from probes.reading.mask import mask
@@ -48,7 +53,12 @@ def list_documents(as_json: bool = JSON) -> int:
     """Every document: id, title, languages."""
     library = open_assistant(as_json).library
     rows = [
-        {"id": name, "title": library.get(name).title, "family": library.get(name).family, "languages": sorted(versions)}
+        {
+            "id": name,
+            "title": library.get(name).title,
+            "family": library.get(name).family,
+            "languages": sorted(versions),
+        }
         for name, versions in library.by_id.items()
     ]
     if as_json:
@@ -81,12 +91,16 @@ def search(
     else:
         for hit in hits:
             chunk = hit.chunk
-            typer.echo(f"{hit.score:5.2f}  {hit.document}  {chunk.path}:{chunk.lines[0]}-{chunk.lines[1]}\n       {assistant.library.get(hit.document, detect_language(query)).title}")
+            typer.echo(
+                f"{hit.score:5.2f}  {hit.document}  {chunk.path}:{chunk.lines[0]}-{chunk.lines[1]}\n       {assistant.library.get(hit.document, detect_language(query)).title}"
+            )
     return 0
 
 
 @kb_app.command("lint")
-def lint(names: list[str] = typer.Argument(None, metavar="[ID…]", help="Documents to check [all]."), as_json: bool = JSON) -> int:
+def lint(
+    names: list[str] = typer.Argument(None, metavar="[ID…]", help="Documents to check [all]."), as_json: bool = JSON
+) -> int:
     """Check each shipped document: form, both languages, signatures, flags against the catalogue, sources, vectors."""
     from kb.lint import lint as check
 
@@ -108,7 +122,12 @@ def build(as_json: bool = JSON) -> int:
     start = time.perf_counter()
     assistant = open_assistant(as_json)
     index = assistant.index
-    said = {"folder": str(index.folder), "documents": len(assistant.library.by_id), "chunks": len(index.chunks), "seconds": round(time.perf_counter() - start, 2)}
+    said = {
+        "folder": str(index.folder),
+        "documents": len(assistant.library.by_id),
+        "chunks": len(index.chunks),
+        "seconds": round(time.perf_counter() - start, 2),
+    }
     if as_json:
         print_json(said)
     else:

@@ -26,14 +26,14 @@ def print_json(value: object) -> None:
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
 
 
-def settings(**flags: object) -> Settings:
+def settings(**flags: Any) -> Settings:
     """The settings, flags over environment."""
     from assistant.settings import load_settings
 
     return load_settings(**flags)
 
 
-def open_assistant(quiet: bool = False, **flags: object) -> Assistant:
+def open_assistant(quiet: bool = False, **flags: Any) -> Assistant:
     """The assistant, with a line on standard error while its index is built."""
     from assistant.assistant import Assistant
 

@@ -26,7 +26,9 @@ def register(app: typer.Typer) -> None:
 
 
 def checkup(
-    lang: str = typer.Option(None, "--lang", metavar="auto|en|zh", help="Language of the table [auto: of the environment]."),
+    lang: str = typer.Option(
+        None, "--lang", metavar="auto|en|zh", help="Language of the table [auto: of the environment]."
+    ),
     seconds: float = typer.Option(None, "--seconds", min=0.1, max=120, help="The deadline that all probes share [5]."),
     as_json: bool = JSON,
 ) -> int:
@@ -44,7 +46,7 @@ def checkup(
     if as_json:
         print_json(record(results))
     else:
-        render_checkup(results, environment_language() if chosen == "auto" else chosen)
+        render_checkup(results, "zh" if (environment_language() if chosen == "auto" else chosen) == "zh" else "en")
     return EXIT_CODES[worst([r.status for r in results])]
 
 
@@ -77,7 +79,10 @@ def probe_run(name: str = typer.Argument(help="A name from `crashcart probe list
     return EXIT_CODES[result.status]
 
 
-def scan(files: list[Path] = typer.Argument(metavar="FILE…", help="Logs, plain or .gz/.xz/.zst; '-' is standard input."), as_json: bool = JSON) -> int:
+def scan(
+    files: list[Path] = typer.Argument(metavar="FILE…", help="Logs, plain or .gz/.xz/.zst; '-' is standard input."),
+    as_json: bool = JSON,
+) -> int:
     """Find every known error line in logs of any size, and the exception that started it.
 
     Exit codes: 0 nothing known found, 2 a known fault found.
