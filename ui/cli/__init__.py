@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import sys
-from importlib.metadata import PackageNotFoundError, version
 
+import click
 import typer
 
 from ui.cli import ask, flags, knowledge, probing, serving
 
 USAGE = 64
-# Click's base class of usage errors, which typer carries inside and does not export.
-UsageProblem: type[Exception] = typer.BadParameter.__mro__[2]
 
 app = typer.Typer(
     name="crashcart",
@@ -32,6 +30,8 @@ serving.register(app)
 @app.callback(invoke_without_command=True)
 def crashcart(show_version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
     if show_version:
+        from importlib.metadata import PackageNotFoundError, version
+
         try:
             typer.echo(version("crashcart"))
         except PackageNotFoundError:
@@ -54,7 +54,7 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
-    except UsageProblem as error:
-        typer.echo(f"crashcart: {str(error).rstrip('.')}. `crashcart --help` shows what there is.", err=True)
+    except click.ClickException as error:
+        error.show()
         sys.exit(USAGE)
     sys.exit(code if isinstance(code, int) else 0)
