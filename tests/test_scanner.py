@@ -23,7 +23,6 @@ from probes.scanner import (
     ScanError,
     ScanReport,
     open_log,
-    prepare,
     rotated_set,
     scan_files,
     scan_stream,
@@ -34,7 +33,7 @@ from probes.scanner import scan as scan_module
 from probes.scanner.blocks import BLOCK_BYTES, LINE_BYTES, read_blocks
 from probes.scanner.expressions import UnsupportedError, expression
 from probes.scanner.literals import Vocabulary, needle, required_literals
-from probes.scanner.matcher import PythonMatcher
+from probes.scanner.matcher import LINES_TRIED, LineMatcher, PythonFinder
 from probes.scanner.sources import oldest_first
 
 LOGS = Path(__file__).parent / "fixtures" / "logs"
@@ -375,14 +374,13 @@ def random_log(seed: int, lines: int) -> bytes:
     return b"".join(out)
 
 
-def both(path: Path, signatures: list[Signature], cache: Path, monkeypatch: pytest.MonkeyPatch) -> ScanReport:
+def both(path: Path, signatures: list[Signature], monkeypatch: pytest.MonkeyPatch) -> ScanReport:
     """The report, after making sure that Hyperscan and plain Python give the same."""
     pytest.importorskip("hyperscan")
     monkeypatch.setattr(scan_module, "SMALL_BYTES", 1 << 60)
     python = scan_files([path], signatures)
     monkeypatch.setattr(scan_module, "SMALL_BYTES", -1)
-    monkeypatch.setattr(scan_module, "WORTH_COMPILING_BYTES", -1)
-    hyper = scan_files([path], signatures, cache=cache)
+    hyper = scan_files([path], signatures)
     assert hyper == python
     return python
 
@@ -391,7 +389,7 @@ def both(path: Path, signatures: list[Signature], cache: Path, monkeypatch: pyte
 def test_both_engines_agree_on_awkward_patterns(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     signatures = [Signature("d", str(i), "context", pattern, "") for i, pattern in enumerate(AWKWARD)]
     path = write(tmp_path / "a.log", random_log(seed, 400 if seed else 60_000))
-    report = both(path, signatures, tmp_path / "cache", monkeypatch)
+    report = both(path, signatures, monkeypatch)
     assert len(report.matches) > 15
 
 
@@ -400,33 +398,14 @@ def test_both_engines_agree_on_real_signatures_and_logs(tmp_path: Path, monkeypa
     examples = [s.example for s in signatures]
     logs = [log.read_text() for log in sorted(LOGS.glob("*.log"))]
     path = write(tmp_path / "a.log", "\n".join([*examples, *logs, *(f"{e} {e}" for e in examples)]) + "\n")
-    report = both(path, signatures, tmp_path / "cache", monkeypatch)
+    report = both(path, signatures, monkeypatch)
     assert {(m.document, m.signature) for m in report.matches} == {(s.document, s.name) for s in signatures}
-
-
-def test_compiled_signatures_are_kept_and_damage_is_mended(tmp_path: Path) -> None:
-    pytest.importorskip("hyperscan")
-    assert prepare(SIGNATURES, tmp_path)
-    (kept,) = tmp_path.glob("signatures-*.hsdb")
-    content = kept.read_bytes()
-    kept.write_bytes(content[:-1] + b"x")
-    assert prepare(SIGNATURES, tmp_path)
-    assert kept.read_bytes() == content
-    for i in range(6):
-        prepare([Signature("d", "s", "context", f"pattern {i}", "")], tmp_path)
-    assert len(list(tmp_path.glob("*"))) == 4
-
-
-def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path) -> None:
-    pytest.importorskip("hyperscan")
-    assert prepare(SIGNATURES, write(tmp_path / "file", "") / "cache")
 
 
 def test_without_hyperscan_large_logs_are_scanned_in_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "hyperscan", None)
     path = write(tmp_path / "a.log", "nothing here\n" * 100_000 + LOG)
     assert hits(scan_files([path], SIGNATURES)) == [("seq-len", 2, 100_002, 100_003), ("wrapper", 1, 100_004, 100_004)]
-    assert not prepare(SIGNATURES, tmp_path)
 
 
 # What lets it be fast
@@ -440,9 +419,8 @@ def test_small_scans_import_no_hyperscan_and_compile_only_what_may_match() -> No
     )
     out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert out.split()[0] == "False"
-    matcher = PythonMatcher([r"some (?P<thing>\w+) words (?=unsupported)", "present"])
-    matcher.match(b"present", 7)
-    assert list(matcher._compiled) == [1]
+    finder = PythonFinder([r"some (?P<thing>\w+) words", "present", r"(?i)Also HERE"])
+    assert finder.find(b"words\nx present\nalso here\n", 26) == [(1, 8), (2, 16)]
 
 
 @pytest.mark.parametrize(
@@ -458,11 +436,36 @@ def test_small_scans_import_no_hyperscan_and_compile_only_what_may_match() -> No
         (r"\x41BC", ("BC",)),
         (r"(?x) a b c", ()),
         (r"(?i)Xid \d", ("Xid ",)),
+        (r"(?i:Inner) case", (" case",)),
         (r"(a|b(c|d)) literal", (" literal",)),
+        (r"line \d+, in (?:capture_model|load_weights)\b", ("capture_model", "load_weights")),
+        (r"(?:EngineCore\S*|proc\(s\)) died\b", (" died",)),
+        (r"(?:sunk|lost){0,2} at sea", (" at sea",)),
+        (r"(?!never)(?<!before)here", ("here",)),
+        (r"Failed core proc\(s\): \{\}", ("Failed core proc(s): {}",)),
     ],
 )
 def test_required_literals(pattern: str, literals: tuple[str, ...]) -> None:
     assert required_literals(pattern) == literals
+
+
+def test_many_hits_of_one_pattern_are_counted_in_one_go_and_exactly() -> None:
+    chance = random.Random(3)
+    lines = [
+        chance.choice(["len is 12 long", "len is x", "len is 1, len is 2", "nothing", "  len is 7"])
+        for _ in range(3000)
+    ]
+    text = "\n".join(lines).encode() + b"\n"
+    matching = [line for line in lines if re.search(r"len is (?P<n>\d+)", line)]
+    found = LineMatcher([r"len is (?P<n>\d+)"]).match(0, text, len(text), 0)
+    assert found is not None
+    assert found.lines == len(matching) > LINES_TRIED
+    assert text[found.last :].split(b"\n")[0].decode() == matching[-1]
+    assert LineMatcher([r"len is (?P<n>[a-w]+)"]).match(0, text, len(text), 0) is None
+    late = b"len is x\n" * 1000 + b"len is 5\nlen is y\n"
+    found = LineMatcher([r"len is (?P<n>\d+)"]).match(0, late, len(late), 0)
+    assert found is not None
+    assert (found.lines, found.first, found.last) == (1, 9000, 9000)
 
 
 def test_every_example_passes_its_own_prefilter() -> None:

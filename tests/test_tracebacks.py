@@ -363,7 +363,7 @@ def test_the_traceback_around_a_line() -> None:
 
 
 def test_a_flood_of_tracebacks_is_bounded_and_its_end_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("probes.scanner.scan.LINES_READ", 50)
+    monkeypatch.setattr("probes.scanner.failures.LINES_READ", 50)
     failed = 'Traceback (most recent call last):\n  File "a", line 1, in f\nValueError: request 1\n'
     last = '(EngineCore pid=7) Traceback (most recent call last):\n(EngineCore pid=7)   File "b", line 1, in g\n(EngineCore pid=7) MemoryError: gone\n'
     report = scan_text(failed * 1000 + last, [], name="log")

@@ -3,7 +3,7 @@
     python -m evals.benchmarks.log_scan [--gib 2] [--signatures 600] [--rounds 3] [--folder /tmp]
 
 Four logs: an ordinary one, the same gzipped, one that marks each line with colours, and one in which every line hits. Each
-is scanned by a fresh process (Hyperscan's patterns compiled beforehand, as after the first start) and by
+is scanned by a fresh process and by
 `rg --no-unicode -c -f`, in turns; the figure that counts is the ratio of the wall times. Signatures are the knowledge base's,
 filled up with made ones. `rg` is the package ripgrep; without it only our own times are shown.
 """
@@ -25,19 +25,34 @@ from pathlib import Path
 
 from kb.documents import load_documents
 from kb.types import Signature
-from probes.scanner import prepare
 
 ROOT = Path(__file__).parents[2]
-WORDS = "scheduler worker tensor cache block memory failed error invalid device driver kernel flash prefill decode shard".split()
+WORDS = [
+    "scheduler",
+    "worker",
+    "tensor",
+    "cache",
+    "block",
+    "memory",
+    "failed",
+    "error",
+    "invalid",
+    "device",
+    "driver",
+    "kernel",
+    "flash",
+    "prefill",
+    "decode",
+    "shard",
+]
 HIT = "ERROR 11-22 20:33:01 [core.py:708] RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}"
 GOALS = {"ordinary": 0.4, "every line hits": 1.5, "gzip": 0.5, "small": None, "coloured": None}
 WORKER = """
 import pickle, sys, time
-from pathlib import Path
 signatures = pickle.load(open(sys.argv[2], "rb"))
 start = time.perf_counter()
 from probes.scanner import scan_files
-report = scan_files([sys.argv[1]], signatures, cache=Path(sys.argv[3]))
+report = scan_files([sys.argv[1]], signatures)
 seconds = time.perf_counter() - start
 peak = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
 print(seconds, sum(m.count for m in report.matches), peak)
@@ -127,7 +142,9 @@ def without_names(patterns: Iterable[str]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--gib", type=float, default=2.0, help="size of the ordinary log; the others are a quarter of it")
+    parser.add_argument(
+        "--gib", type=float, default=2.0, help="size of the ordinary log; the others are a quarter of it"
+    )
     parser.add_argument("--signatures", type=int, default=600)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", type=Path, default=None)
@@ -140,17 +157,16 @@ def main() -> None:
         (folder / "signatures").write_bytes(pickle.dumps(found))
         patterns = folder / "patterns"
         patterns.write_text(without_names(s.pattern for s in found))
-        start = time.perf_counter()
-        prepare(found, folder)
-        print(f"{len(found)} signatures compiled in {time.perf_counter() - start:.2f} s")
-        ours = [sys.executable, "-c", WORKER, str(folder / "signatures"), str(folder)]
+        ours = [sys.executable, "-c", WORKER, str(folder / "signatures")]
         size = int(options.gib * 2**30)
         log = write_log(folder / "ordinary.log", size, line, f"{HIT}\n")
         compare("ordinary", log, ours, patterns, options.rounds)
         log.unlink()
         quarter = write_log(folder / "quarter.log", size // 4, line, f"{HIT}\n")
         compare("gzip", pack(quarter), ours, patterns, options.rounds)
-        coloured = write_log(folder / "coloured.log", size // 4, lambda i: f"\x1b[1;36m(EngineCore pid=1)\x1b[0;0m {line(i)}")
+        coloured = write_log(
+            folder / "coloured.log", size // 4, lambda i: f"\x1b[1;36m(EngineCore pid=1)\x1b[0;0m {line(i)}"
+        )
         compare("coloured", coloured, ours, patterns, options.rounds)
         every = write_log(folder / "every.log", size // 4, lambda i: f"(EngineCore_DP0 pid={i}) {HIT}")
         compare("every line hits", every, ours, patterns, options.rounds)

@@ -1,6 +1,6 @@
 """Scans logs of any size for every signature of the knowledge base, for tracebacks, and for the exception that started it."""
 
-from probes.scanner.scan import open_log, prepare, scan_files, scan_stream, scan_text
+from probes.scanner.scan import open_log, scan_files, scan_stream, scan_text
 from probes.scanner.sources import rotated_set
 from probes.scanner.types import (
     FileRead,
@@ -24,7 +24,6 @@ __all__ = [
     "ScanReport",
     "Traceback",
     "open_log",
-    "prepare",
     "rotated_set",
     "scan_files",
     "scan_stream",

@@ -14,6 +14,8 @@ from probes.scanner.streams import ByteStream
 from probes.scanner.types import ScanError
 
 BLOCK_BYTES = 1 << 19
+BLOCKS_VALID = 4
+_NEWLINE, _ESCAPE_BYTE, _ARROW_BYTE = 10, 0x1B, 0xE2
 LINE_BYTES = 1 << 16
 """Longer lines are cut here."""
 
@@ -26,7 +28,7 @@ _ERRORS = ("exc_info", "exception", "stack_trace", "traceback", "stack")
 
 
 class Block(NamedTuple):
-    """`end` bytes of whole lines (the file's last may lack its end); `raw` is how many bytes of the file they were."""
+    """`end` bytes of whole lines, each with its end; `raw` is how many bytes of the file they were."""
 
     text: bytes | bytearray
     numbered: bytes | bytearray
@@ -41,7 +43,7 @@ class Block(NamedTuple):
 
 
 def read_blocks(stream: ByteStream, name: str) -> Iterator[Block]:
-    """Blocks of about 512 KiB, in one buffer that is used again: a block is valid until the next. Raises ScanError."""
+    """Blocks of about 512 KiB, in buffers that are used in turns: the last BLOCKS_VALID are valid. Raises ScanError."""
     cleaner: _Cleaner | None = None
     skipped = 0
     for data, end, raw in _whole_lines(stream):
@@ -74,7 +76,7 @@ class _Cleaner:
         if self._json_lines:
             data = b"\n".join(map(_open_record, bytes(data[:end]).split(b"\n")))
             end = len(data)
-        if data.find(b"\x1b", 0, end) >= 0 or data.find(b"\xe2\x86\x90[", 0, end) >= 0:
+        if data.find(_ESCAPE_BYTE, 0, end) >= 0 or data.find(_ARROW_BYTE, 0, end) >= 0:
             data = self._without_colours(bytes(data[:end]))
             end = len(data)
         if _has_long_line(data, end):
@@ -85,24 +87,32 @@ class _Cleaner:
 
     def _without_colours(self, data: bytes) -> bytes:
         """A log uses few codes, and removing one by name is 5 times as fast as all by pattern."""
-        if len(self._codes) < 16:
-            self._codes.update(_ESCAPE.findall(data, 0, LINE_BYTES))
+        if b"\x1b" not in data and b"\xe2\x86\x90[" not in data:
+            return data
         for code in self._codes:
             data = data.replace(code, b"")
-        return _ESCAPE.sub(b"", data) if b"\x1b" in data or b"\xe2\x86\x90[" in data else data
+        if b"\x1b" not in data and b"\xe2\x86\x90[" not in data:
+            return data
+        if len(self._codes) < 16:
+            self._codes.update(_ESCAPE.findall(data, 0, LINE_BYTES))
+        return _ESCAPE.sub(b"", data)
 
 
 def _whole_lines(stream: ByteStream) -> Iterator[tuple[bytearray, int, int]]:
     """The buffer, how much of it is whole lines, and how many bytes of the stream were read since the last."""
-    buffer = bytearray(BLOCK_BYTES + LINE_BYTES)
-    view = memoryview(buffer)
-    held = raw = 0
+    buffers = [bytearray(BLOCK_BYTES + LINE_BYTES)]
+    turn = held = raw = 0
     overlong = False
     while True:
+        buffer = buffers[turn]
+        view = memoryview(buffer)
         size = _fill(stream, view[held:])
         ended = size < len(view) - held
         raw += size
         total = held + size
+        if ended and total and buffer[total - 1] != _NEWLINE:
+            buffer[total] = _NEWLINE
+            total += 1
         if not size:
             if total:
                 yield buffer, total, raw
@@ -116,11 +126,14 @@ def _whole_lines(stream: ByteStream) -> Iterator[tuple[bytearray, int, int]]:
         whole = total if ended else buffer.rfind(b"\n", 0, total) + 1
         if not whole and total > LINE_BYTES:
             whole = buffer.rfind(b"\r", 0, total) + 1  # the row of states of a progress bar
+        held = total - whole
         if whole:
+            turn = (turn + 1) % BLOCKS_VALID
+            if turn == len(buffers):
+                buffers.append(bytearray(BLOCK_BYTES + LINE_BYTES))
+            buffers[turn][:held] = view[whole:total]
             yield buffer, whole, raw
             raw = 0
-        held = total - whole
-        view[:held] = bytes(view[whole:total])
         if held > LINE_BYTES:
             held, overlong = LINE_BYTES, True
 

@@ -1,7 +1,8 @@
-"""Finds which patterns match which lines of a block of text, in plain Python.
+"""Finds which patterns match which lines of a block.
 
-Fast for small texts: a pattern is compiled only when its words, and then its literal, are in the text. The Hyperscan
-matcher in `hyper` gives the same answers for large ones.
+Two steps. A finder says which patterns may match and from where on, by the literals that a match must hold: in plain
+Python (here, for small texts) or with Hyperscan (`hyper`, for large ones). Then `LineMatcher` tries the pattern on the
+lines that hold a literal; so both finders end in the same answer, and only patterns that may match are compiled.
 """
 
 from __future__ import annotations
@@ -10,9 +11,12 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
-from probes.scanner.literals import Needle, Vocabulary, needles_of
+from probes.scanner.expressions import UnsupportedError, expression
+from probes.scanner.literals import Vocabulary, needles_of
 
 NEWLINE = b"\n"
+LINES_TRIED = 32
+"""Lines of a block tried one by one; where there are more, blocks are counted in one go if the pattern allows it."""
 
 
 class Found(NamedTuple):
@@ -24,42 +28,81 @@ class Found(NamedTuple):
     last: int
 
 
-class Matcher(Protocol):
-    """Whatever finds patterns in the lines of `data[:end]`; a last line may lack its newline."""
+class Finder(Protocol):
+    """Says which patterns may match in `data[:end]`, each with an offset before or in its first possible line."""
 
-    def match(self, data: bytes | bytearray, end: int) -> list[Found]: ...
+    def find(self, data: bytes | bytearray, end: int) -> list[tuple[int, int]]: ...
 
 
-class PythonMatcher:
-    """Patterns are searched as UTF-8 bytes, line by line. `numbers` are their names in what is found (default 0, 1, …)."""
+class PythonFinder:
+    """By the text's vocabulary and a search for the literals: about 100 MB/s for 600 patterns."""
 
-    def __init__(self, patterns: Sequence[str], numbers: Sequence[int] | None = None) -> None:
-        self._patterns = patterns
-        self._numbers = numbers or range(len(patterns))
+    def __init__(self, patterns: Sequence[str]) -> None:
         self._needles = [needles_of(pattern) for pattern in patterns]
-        self._compiled: dict[int, re.Pattern[bytes]] = {}
+        self._caseless = [ignores_case(pattern) for pattern in patterns]
 
-    def match(self, data: bytes | bytearray, end: int) -> list[Found]:
+    def find(self, data: bytes | bytearray, end: int) -> list[tuple[int, int]]:
         text = bytes(data[:end])
         words = Vocabulary(text)
+        lowered: bytes | None = None
         found = []
         for i, needles in enumerate(self._needles):
-            if needles and not words.may_hold(needles):
-                continue
-            starts = [start for start, line in self._candidates(i, text, needles) if self._pattern(i).search(line)]
-            if starts:
-                found.append(Found(self._numbers[i], len(starts), starts[0], starts[-1]))
+            if not needles:
+                found.append((i, 0))
+            elif words.may_hold(needles):
+                lowered = text.lower() if self._caseless[i] and lowered is None else lowered
+                places = [
+                    lowered.find(n.literal.lower()) if self._caseless[i] and lowered else text.find(n.literal)
+                    for n in needles
+                ]
+                if any(place >= 0 for place in places):
+                    found.append((i, min(place for place in places if place >= 0)))
         return found
 
-    def _candidates(self, i: int, text: bytes, needles: tuple[Needle, ...]) -> Iterator[tuple[int, bytes]]:
-        """Lines that hold one of the literals, in order."""
-        if not needles:
-            return _lines(text)
-        if ignores_case(self._patterns[i]):
-            text, needles = text.lower(), tuple(n._replace(literal=n.literal.lower()) for n in needles)
-        if len(needles) == 1:
-            return _lines_with(text, needles[0].literal)
-        return iter(sorted({start: line for n in needles for start, line in _lines_with(text, n.literal)}.items()))
+
+class LineMatcher:
+    """Tries patterns on lines, as UTF-8 bytes. Patterns are compiled when they are first tried, and kept."""
+
+    def __init__(self, patterns: Sequence[str]) -> None:
+        self._patterns = patterns
+        self._compiled: dict[int, re.Pattern[bytes]] = {}
+        self._counters: dict[int, re.Pattern[bytes] | None] = {}
+        self._frequent: set[int] = set()
+
+    def match(self, i: int, data: bytes | bytearray, end: int, offset: int) -> Found | None:
+        """The lines of `data[:end]` from the one at `offset` on that pattern `i` matches; None when there are none."""
+        start = data.rfind(NEWLINE, 0, offset) + 1
+        if i in self._frequent:
+            return self._count(i, data, end, start)
+        search = self._pattern(i).search
+        lines, first, last = 0, -1, -1
+        for tried, (at, stop) in enumerate(LinesWith(self._patterns[i], data, end).from_line(start)):
+            if tried == LINES_TRIED and self._counter(i):
+                self._frequent.add(i)
+                return self._count(i, data, end, start)
+            if search(data[at:stop]):
+                first = at if not lines else first
+                last, lines = at, lines + 1
+        return Found(i, lines, first, last) if lines else None
+
+    def last(self, i: int, data: bytes | bytearray, end: int, offset: int) -> Found | None:
+        """Only the last line that pattern `i` matches, counted as none."""
+        search = self._pattern(i).search
+        start = data.rfind(NEWLINE, 0, offset) + 1
+        for at, stop in LinesWith(self._patterns[i], data, end).backwards(start):
+            if search(data[at:stop]):
+                return Found(i, 0, at, at)
+        return None
+
+    def _count(self, i: int, data: bytes | bytearray, end: int, start: int) -> Found | None:
+        counter = self._counter(i)
+        assert counter is not None  # only patterns with a counter are counted
+        first = counter.search(data, start, end)
+        last = first and self.last(i, data, end, first.start())
+        if not first or not last:
+            return None
+        lines = len(counter.findall(data, first.start(), end))
+        return Found(i, lines, data.rfind(NEWLINE, 0, first.start()) + 1, last.last)
 
     def _pattern(self, i: int) -> re.Pattern[bytes]:
         compiled = self._compiled.get(i)
@@ -67,24 +110,68 @@ class PythonMatcher:
             compiled = self._compiled[i] = re.compile(self._patterns[i].encode())
         return compiled
 
+    def _counter(self, i: int) -> re.Pattern[bytes] | None:
+        """A pattern that takes each line that matches once, where it begins with text, so that it is quickly found."""
+        if i not in self._counters:
+            self._counters[i] = _line_pattern(self._patterns[i])
+        return self._counters[i]
+
+
+class LinesWith:
+    """The lines of a block that hold one of a pattern's literals; all lines for a pattern without."""
+
+    def __init__(self, pattern: str, data: bytes | bytearray, end: int) -> None:
+        self._end = end
+        self._literals = [needle.literal for needle in needles_of(pattern)]
+        self._text = data
+        if ignores_case(pattern):
+            self._text = data[:end].lower()
+            self._literals = [literal.lower() for literal in self._literals]
+
+    def from_line(self, start: int) -> Iterator[tuple[int, int]]:
+        """Beginnings and ends of lines in order, the one at `start` and those behind it."""
+        text, end, literals = self._text, self._end, self._literals or [b""]
+        places = [text.find(literal, start, end) for literal in literals]
+        while True:
+            ahead = [place for place in places if place >= 0]
+            if not ahead:
+                return
+            at = min(ahead)
+            stop = text.find(NEWLINE, at, end)
+            stop = stop if stop >= 0 else end
+            yield text.rfind(NEWLINE, 0, at) + 1, stop
+            start = stop + 1
+            if start >= end:
+                return
+            for k, place in enumerate(places):
+                if 0 <= place < start:
+                    places[k] = text.find(literals[k], start, end)
+
+    def backwards(self, start: int) -> Iterator[tuple[int, int]]:
+        """The same lines from the last one back to the one at `start`."""
+        text, stop, literals = self._text, self._end, self._literals or [b""]
+        while stop > start:
+            at = max(text.rfind(literal, start, stop) for literal in literals)
+            if at < 0:
+                return
+            begin = text.rfind(NEWLINE, 0, at) + 1
+            to = text.find(NEWLINE, at, self._end)
+            yield begin, to if to >= 0 else self._end
+            stop = begin - 1
+
 
 def ignores_case(pattern: str) -> bool:
     """Whether the pattern begins with a flag group that says so: (?i)."""
     return re.match(r"\(\?[a-z]*i[a-z]*\)", pattern) is not None
 
 
-def _lines(text: bytes) -> Iterator[tuple[int, bytes]]:
-    start = 0
-    for line in text.split(NEWLINE):
-        yield start, line
-        start += len(line) + 1
-
-
-def _lines_with(text: bytes, literal: bytes) -> Iterator[tuple[int, bytes]]:
-    at = text.find(literal)
-    while at >= 0:
-        start = text.rfind(NEWLINE, 0, at) + 1
-        stop = text.find(NEWLINE, at)
-        stop = stop if stop >= 0 else len(text)
-        yield start, text[start:stop]
-        at = text.find(literal, stop)
+def _line_pattern(pattern: str) -> re.Pattern[bytes] | None:
+    if len(needles_of(pattern)) != 1:
+        return None
+    try:
+        text, caseless = expression(pattern)
+    except UnsupportedError:
+        return None
+    begins_with_text = re.match(rb"[A-Za-z0-9 _]{4}(?![*?{])", text)
+    # findall gives the empty group: 190 ns a line, where it would copy the line or make a match object 280 ns
+    return re.compile(text + rb"()[^\n]*", re.MULTILINE) if begins_with_text and not caseless else None

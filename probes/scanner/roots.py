@@ -59,8 +59,6 @@ _ON_LINE = re.compile(rf"(?:^|(?<=[\s'\"`(:>\]]))(?P<name>{_NAME})(?:\([\w.]+\))
 _ALONE = re.compile(rf"(?P<name>{_NAME}):?(?P<message>\s*)$")
 _USAGE = re.compile(r"(?P<name>[\w./-]+: error): (?P<message>.+)")
 _NATIVE = re.compile(r"(?P<name>Fatal Python error|what\(\)): +(?P<message>.+)")
-MENTION = r"Error: |Error:?$|Error\(\w|Exception: |Exception\(\w|Interrupt: |Exit: |OutOfResources: |: error: |Fatal Python error: |what\(\): "
-"""What every line holds from which `exception_on` may read an exception."""
 
 
 class Candidate(NamedTuple):

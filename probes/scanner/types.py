@@ -41,7 +41,10 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A signature that was seen: `count` lines, the first and the last of them, and the values of its named groups."""
+    """A signature that was seen: `count` lines, the first and the last of them, and the values of its named groups.
+
+    A count of 100,000 or more of a `context` signature means "at least": so many are counted, then only the last is kept.
+    """
 
     document: str
     signature: str
