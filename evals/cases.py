@@ -1,0 +1,130 @@
+"""Incident cases: what a person asked, what the machine printed, and what an answer must contain."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from kb.errors import InputError
+
+Kind = Literal["diagnose", "howto", "healthy", "insufficient", "out_of_scope"]
+STATUS_OF: dict[str, str] = {kind: kind for kind in get_args(Kind)} | {"diagnose": "diagnosed"}
+
+
+@dataclass(frozen=True, slots=True)
+class Expect:
+    """What an answer must be: its status, and patterns that its fixes must or must not match."""
+
+    status: str
+    cause: str = ""
+    fix_any: tuple[str, ...] = ()
+    fix_none: tuple[str, ...] = ()
+    cites: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One incident. `logs` are texts by name; `host` are recorded probe results, or None."""
+
+    id: str
+    kind: Kind
+    lang: str
+    question: str
+    expect: Expect
+    source: str = "own"
+    engine: str = ""
+    engine_version: str = ""
+    logs: Mapping[str, str] = field(default_factory=dict)
+    command: str = ""
+    host: Mapping[str, Any] | None = None
+    turns: tuple[Mapping[str, Any], ...] = ()
+    tags: tuple[str, ...] = ()
+
+
+def load_cases(path: Path) -> list[Case]:
+    """The cases of a folder of YAML files, of one YAML file, or of a .jsonl file, by id; raises InputError."""
+    cases = [parse_case(item, where) for where, item in read_items(path)]
+    if not cases:
+        raise InputError(f"no cases in {path}: give a folder of .yaml files or a .jsonl file.")
+    seen: set[str] = set()
+    for case in cases:
+        if case.id in seen:
+            raise InputError(f"two cases are called {case.id!r} in {path}.")
+        seen.add(case.id)
+    return sorted(cases, key=lambda c: c.id)
+
+
+def read_items(path: Path) -> Iterator[tuple[str, Any]]:
+    """Each case as it stands in its file, with where it stands."""
+    import yaml
+
+    if path.suffix == ".jsonl":
+        for number, line in enumerate(read_text(path).splitlines(), 1):
+            if line.strip():
+                yield f"{path}:{number}", parse_json(line, f"{path}:{number}")
+        return
+    for file in sorted(path.glob("*.y*ml")) if path.is_dir() else [path]:
+        try:
+            yield str(file), yaml.safe_load(read_text(file))
+        except yaml.YAMLError as error:
+            raise InputError(f"{file} is not YAML: {str(error).splitlines()[0]}.") from error
+
+
+def read_text(path: Path) -> str:
+    """The text of a file; raises InputError where it cannot be read."""
+    try:
+        return path.read_text("utf-8")
+    except OSError as error:
+        raise InputError(f"cannot read the cases {path}: {error.strerror}.") from error
+
+
+def parse_json(line: str, where: str) -> Any:
+    """One line of a .jsonl file; raises InputError."""
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{where} is not JSON: {error.msg}.") from error
+
+
+def parse_case(item: Any, where: str) -> Case:
+    """A case from its mapping; raises InputError, naming the place and the field, where it is not one."""
+    if not isinstance(item, dict):
+        raise InputError(f"{where} is not a case: a mapping is needed.")
+    missing = [name for name in ("id", "kind") if not item.get(name)]
+    if missing:
+        raise InputError(f"{where} has no {missing[0]}.")
+    if item["kind"] not in STATUS_OF:
+        raise InputError(f"{where}: unknown kind {item['kind']!r}, one of {', '.join(STATUS_OF)}.")
+    logs = {str(k): str(v) for k, v in (item.get("logs") or {}).items()}
+    if item.get("log"):
+        logs = {"log": str(item["log"]), **logs}
+    return Case(
+        id=str(item["id"]),
+        kind=item["kind"],
+        lang=str(item.get("lang") or "en"),
+        question=str(item.get("question") or ""),
+        expect=parse_expect(item.get("expect") or {}, item["kind"], where),
+        source=str(item.get("source") or "own"),
+        engine=str(item.get("engine") or ""),
+        engine_version=str(item.get("engine_version") or ""),
+        logs=logs,
+        command=str(item.get("command") or ""),
+        host=item.get("host"),
+        turns=tuple(item.get("turns") or ()),
+        tags=tuple(map(str, item.get("tags") or ())),
+    )
+
+
+def parse_expect(item: Mapping[str, Any], kind: str, where: str) -> Expect:
+    """The expectations; the status follows from the kind where none is given."""
+    lists = {name: tuple(map(str, item.get(name) or ())) for name in ("fix_any", "fix_none", "cites")}
+    for pattern in (*lists["fix_any"], *lists["fix_none"]):
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise InputError(f"{where}: {pattern!r} is not a regular expression: {error}.") from error
+    return Expect(status=str(item.get("status") or STATUS_OF[kind]), cause=str(item.get("cause") or ""), **lists)
