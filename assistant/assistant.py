@@ -52,6 +52,8 @@ class Assistant:
             urls=tuple(u for u in self.settings.urls.split(",") if u),
             log_roots=tuple(p for p in self.settings.log_roots.split(":") if p),
             model_directories=tuple(split),
+            log_paths=tuple(p for p in self.settings.log_paths.split(":") if p),
+            home=str(self.settings.home_folder),
         )
 
     def answer(self, question: Question) -> Answer:

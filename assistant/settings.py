@@ -35,6 +35,8 @@ class Settings:
     """auto, en or zh."""
     probe_seconds: float = 5.0
     """The deadline that all probes of an answer share."""
+    log_paths: str = ""
+    """Log files, joined by ':', that the checkup scans beside those of running servers."""
     log_roots: str = "/var/log"
     """Folders, joined by ':', where probes may read logs."""
     model_directories: str = ""

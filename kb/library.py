@@ -59,8 +59,11 @@ def fingerprint(files: list[Path]) -> str:
     return digest.hexdigest()[:16]
 
 
-def load_library(cache: Path, runbooks: Path | None = None, shipped: Path = SHIPPED) -> Library:
-    """The library, compiled anew where a source changed; raises DocumentError naming a corrupt document."""
+def load_library(cache: Path, runbooks: Path | None = None, shipped: Path = SHIPPED, *, keep: bool = True) -> Library:
+    """The library, compiled anew where a source changed; raises DocumentError naming a corrupt document.
+
+    With `keep` false nothing is written.
+    """
     import msgspec
 
     mark = fingerprint(source_files(runbooks, shipped))
@@ -69,7 +72,8 @@ def load_library(cache: Path, runbooks: Path | None = None, shipped: Path = SHIP
         return Library(msgspec.json.decode(kept.read_bytes(), type=tuple[Document, ...]), mark)
     except (OSError, msgspec.DecodeError):
         library = Library(compile_documents(runbooks, shipped), mark)
-        write_cache(kept, msgspec.json.encode(library.documents))
+        if keep:
+            write_cache(kept, msgspec.json.encode(library.documents))
         return library
 
 

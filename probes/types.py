@@ -16,6 +16,8 @@ class Target:
     log_paths: tuple[str, ...] = ()
     log_roots: tuple[str, ...] = ("/var/log",)
     model_directories: tuple[str, ...] = ()
+    home: str = ""
+    """Crashcart's own folder, where the compiled knowledge base is kept; empty: it is compiled anew."""
     environments: tuple[str, ...] = ()
     """site-packages folders whose installed packages count; empty: those of the Python on PATH and of running engines."""
 
