@@ -16,6 +16,7 @@ from assistant.language import detect_language
 from assistant.settings import Settings
 from assistant.signals import Signals, read_signals
 from assistant.types import Answer, Event, Question, Step
+from assistant.wording import say
 from kb.index import Index, Progress, open_index
 from kb.library import Library, load_library
 from kb.search import Hit
@@ -87,6 +88,8 @@ class Assistant:
         coverages = [coverage.get(h.document.id, 0.0) for h in hypotheses] if hits else coverages
         verdict = self.verdict(question, signals, hypotheses, coverages, results)
         answer = compose(self.library, question, signals, verdict, results, ruled_out, facts, lang)
+        if hits and self.index.limits:
+            answer = replace(answer, warnings=(*answer.warnings, say("lexical_only", lang, why=self.index.limits)))
         answer = replace(answer, steps=tuple(steps), thread=question.thread)
         yield Event("text", text=answer.text)
         yield Event("answer", answer=answer)

@@ -46,7 +46,9 @@ def split_front_matter(text: str, path: str) -> tuple[dict[str, Any], str, int]:
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f", line {where.line + 2}" if where else ""
-        raise DocumentError(f"{path}{line}: the front matter is not valid YAML ({getattr(error, 'problem', error)}).") from error
+        raise DocumentError(
+            f"{path}{line}: the front matter is not valid YAML ({getattr(error, 'problem', error)})."
+        ) from error
     if not isinstance(meta, dict):
         raise DocumentError(f"{path}: the front matter must be a mapping.")
     return meta, text[match.end() :], text[: match.end()].count("\n")

@@ -17,9 +17,56 @@ _READ_CHARACTERS = 4000  # of a question with a pasted log, the first page says 
 _WEIGHTS = {"s": 1.0, "f": 0.5, "g": 0.3}
 _ENOUGH = 0.5
 _GENERIC = frozenset(
-    "vllm sglang model load gpu card llm inference server service start start-up startup slow slower crash error fail"
-    " failed install launch run deploy log request 模型 推理 显卡 大模型 慢 很慢 太慢 卡 报错 错误 失败 崩溃 挂了 起不来 启动 服务 部署"
-    " 启动失败 异常 日志 请求 加载 安装".split()
+    [
+        "vllm",
+        "sglang",
+        "model",
+        "load",
+        "gpu",
+        "card",
+        "llm",
+        "inference",
+        "server",
+        "service",
+        "start",
+        "start-up",
+        "startup",
+        "slow",
+        "slower",
+        "crash",
+        "error",
+        "fail",
+        "failed",
+        "install",
+        "launch",
+        "run",
+        "deploy",
+        "log",
+        "request",
+        "模型",
+        "推理",
+        "显卡",
+        "大模型",
+        "慢",
+        "很慢",
+        "太慢",
+        "卡",
+        "报错",
+        "错误",
+        "失败",
+        "崩溃",
+        "挂了",
+        "起不来",
+        "启动",
+        "服务",
+        "部署",
+        "启动失败",
+        "异常",
+        "日志",
+        "请求",
+        "加载",
+        "安装",
+    ]
 )
 
 # Names that follow a form, each alone enough: flags, variables, metrics, models, GPUs, kernel reports.

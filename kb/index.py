@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kb.embed import PASSAGE_CHARACTERS, Embedder, EmbedderUnavailable, open_embedder, plain
+from kb.errors import InputError
 from kb.library import Library
 from kb.types import Chunk, Document
 
@@ -108,6 +109,12 @@ class Index:
         return open_embedder(self.embedder_setting) if (self.folder / "dense").exists() else None
 
     @cached_property
+    def limits(self) -> str:
+        """Why search is lexical alone here; empty where it is not."""
+        said = self.folder / "lexical-only"
+        return said.read_text("utf-8") if said.exists() else ""
+
+    @cached_property
     def reader(self) -> Any:
         from kb.store import COLLECTION, StoreReader
 
@@ -123,15 +130,40 @@ def open_index(
     `store` is a Chroma server's URL, empty for the embedded one. Two processes at once are safe: one builds, the other waits.
     """
     folder = home / index_name(library, embedder, store)
-    if not (folder / "complete").exists():
+    if not is_whole(folder):
         from filelock import FileLock
 
-        home.mkdir(parents=True, exist_ok=True)
-        with FileLock(home / "build.lock"):
-            if not (folder / "complete").exists():
-                build_index(folder, library, embedder, store, progress)
-                _forget_others(home, folder, store)
+        try:
+            home.mkdir(parents=True, exist_ok=True)
+            with FileLock(home / "build.lock"):
+                if not is_whole(folder):
+                    build_index(folder, library, embedder, store, progress)
+                    _forget_others(home, folder, store)
+        except PermissionError as error:
+            raise InputError(f"cannot write the index in {home}: set CRASHCART_HOME to a folder of your own.") from error
     return Index(folder, embedder, store)
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether an index is complete and its files are as long as they were written; a database may have grown since."""
+    import json
+
+    try:
+        sizes: dict[str, int] = json.loads((folder / "complete").read_bytes())
+        return all(_is_as_written(folder / name, size) for name, size in sizes.items())
+    except (OSError, ValueError):
+        return False
+
+
+def _is_as_written(path: Path, size: int) -> bool:
+    if path.suffix != ".sqlite3":
+        return path.stat().st_size == size
+    with path.open("rb") as database:
+        return database.read(16) == b"SQLite format 3\0" and path.stat().st_size >= size
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    return {str(p.relative_to(folder)): p.stat().st_size for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 def build_index(folder: Path, library: Library, embedder: str, store: str, progress: Progress | None = None) -> None:
@@ -160,7 +192,7 @@ def build_index(folder: Path, library: Library, embedder: str, store: str, progr
 
         write_store(store or str(beside / "chroma"), chunks, vectors, folder.name if store else COLLECTION)
         (beside / "dense").touch()
-    (beside / "complete").touch()
+    (beside / "complete").write_bytes(msgspec.json.encode(_sizes(beside)))
     beside.rename(folder)
 
 

@@ -11,7 +11,17 @@ from kb.expressions import names_in
 from kb.facts import fact_probes
 from kb.types import Document
 
-FAMILIES = ("memory", "hardware", "parallel", "software", "loading", "requests", "performance", "container", "operations")
+FAMILIES = (
+    "memory",
+    "hardware",
+    "parallel",
+    "software",
+    "loading",
+    "requests",
+    "performance",
+    "container",
+    "operations",
+)
 ROLES = ("cause", "consequence", "context")
 RISKS = ("read-only", "restart", "reinstall", "reboot", "destructive")
 FORBIDDEN = re.compile(r"\(\?[=!<](?![a-z_])|\(\?<[=!]|\(\?P=|\\[1-9]")
@@ -39,7 +49,11 @@ def check_form(document: Document) -> Iterator[str]:
     yield from (f"no part {part!r}" for part in needed if not document.sections.get(part))
     if not document.symptoms:
         yield "no symptoms: what does a person see?"
-    yield from (f"fix {fix.title!r}: risk {fix.risk!r}: one of {', '.join(RISKS)}" for fix in document.fixes if fix.risk not in RISKS)
+    yield from (
+        f"fix {fix.title!r}: risk {fix.risk!r}: one of {', '.join(RISKS)}"
+        for fix in document.fixes
+        if fix.risk not in RISKS
+    )
     yield from (f"fix {fix.title!r} has no text" for fix in document.fixes if not fix.text)
 
 
@@ -81,7 +95,9 @@ def check_expressions(document: Document) -> Iterator[str]:
             yield f"{where}: {expression!r} is not an expression"
             continue
         yield from (f"{where}: {name!r} is neither a fact nor a captured group" for name in sorted(unknown))
-    yield from (f"reading speaks {r.speaks!r}" for r in document.readings if r.speaks not in ("for", "against", "rules-out"))
+    yield from (
+        f"reading speaks {r.speaks!r}" for r in document.readings if r.speaks not in ("for", "against", "rules-out")
+    )
 
 
 def check_placeholders(document: Document) -> Iterator[str]:
@@ -107,7 +123,9 @@ def check_commands(document: Document) -> Iterator[str]:
         for command in fix.commands:
             if re.search(r"rm\s+-[a-z]*r[a-z]*f|\|\s*(sudo\s+)?(ba)?sh\b", command.text):
                 yield f"line {command.line}: a command that deletes or pipes into a shell"
-            yield from (f"line {command.line}: {said}" for said in missing_in(command.text, command.releases, document.engines))
+            yield from (
+                f"line {command.line}: {said}" for said in missing_in(command.text, command.releases, document.engines)
+            )
 
 
 def check_sources(document: Document) -> Iterator[str]:
@@ -135,10 +153,18 @@ def check_languages(english: Document, chinese: Document | None) -> Iterator[str
         return
     if len(chinese.fixes) != len(english.fixes):
         yield f"{chinese.path}: {len(chinese.fixes)} fixes, the English file has {len(english.fixes)}"
-    yield from (f"{chinese.path}: fix {f.title!r} has commands; they belong in the English file" for f in chinese.fixes if f.commands)
+    yield from (
+        f"{chinese.path}: fix {f.title!r} has commands; they belong in the English file"
+        for f in chinese.fixes
+        if f.commands
+    )
     missing = set(english.sections) - set(chinese.sections)
     yield from (f"{chinese.path}: no part {part!r}" for part in sorted(missing))
-    for name, text in {"title": chinese.title, "opening paragraph": chinese.summary, "symptoms": " ".join(chinese.symptoms)}.items():
+    for name, text in {
+        "title": chinese.title,
+        "opening paragraph": chinese.summary,
+        "symptoms": " ".join(chinese.symptoms),
+    }.items():
         if not re.search(r"[\u4e00-\u9fff]", text):
             yield f"{chinese.path}: {name} is not Chinese"
 

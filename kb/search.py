@@ -9,14 +9,20 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal
 
+from kb.embed import EmbedderUnavailable
 from kb.index import Index
 from kb.types import Chunk, Language
 
 Mode = Literal["hybrid", "lexical", "dense"]
-LEXICAL_WEIGHT, DENSE_WEIGHT = 0.6, 0.4  # over evals/queries.tsv recall@1 .89; 0.4 and 0.6 .83, either half alone .82 and .68
+LEXICAL_WEIGHT, DENSE_WEIGHT = (
+    0.6,
+    0.4,
+)  # over evals/queries.tsv recall@1 .89; 0.4 and 0.6 .83, either half alone .82 and .68
 EXPANDED_WEIGHT = 0.25  # of terms that the glossary added; lexical MRR .91, with 0.5 .89
 POOL = 60
-EXACT = re.compile(r"--[a-z][a-z0-9-]+|\b[A-Z][A-Z0-9]+_[A-Z0-9_]+\b|\b(?:vllm|sglang):\w+|\bXid\s*:?\s*\d+|\b\w+(?:Error|Exception)\b")
+EXACT = re.compile(
+    r"--[a-z][a-z0-9-]+|\b[A-Z][A-Z0-9]+_[A-Z0-9_]+\b|\b(?:vllm|sglang):\w+|\bXid\s*:?\s*\d+|\b\w+(?:Error|Exception)\b"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +36,9 @@ class Hit:
     dense: float
 
 
-def search(index: Index, query: str, count: int = 5, mode: Mode = "hybrid", language: Language | None = None) -> list[Hit]:
+def search(
+    index: Index, query: str, count: int = 5, mode: Mode = "hybrid", language: Language | None = None
+) -> list[Hit]:
     """The best documents for a query, best first; `language` prefers chunks of that language for citing."""
     pool = search_chunks(index, query, mode)
     best: dict[str, Hit] = {}
@@ -57,7 +65,11 @@ def search_chunks(index: Index, query: str, mode: Mode = "hybrid") -> list[Hit]:
         if mode != "dense" and codes:
             text = chunk.text.lower()
             score += 0.1 * sum(code in text for code in codes) / len(codes)
-        hits.append(Hit(chunk.document, replace(chunk, score=score), score, lexical.get(chunk_id, 0.0), dense.get(chunk_id, 0.0)))
+        hits.append(
+            Hit(
+                chunk.document, replace(chunk, score=score), score, lexical.get(chunk_id, 0.0), dense.get(chunk_id, 0.0)
+            )
+        )
     return sorted(hits, key=lambda h: (-h.score, h.chunk.id))
 
 
@@ -85,7 +97,10 @@ def dense_scores(index: Index, query: str) -> dict[str, float]:
     """Cosine similarity of the nearest chunks."""
     if index.embedder is None:
         return {}
-    vector = index.embedder.queries([query])[0]
+    try:
+        vector = index.embedder.queries([query])[0]
+    except EmbedderUnavailable:  # an endpoint that does not answer now: the other half of the search goes on alone
+        return {}
     return dict(index.reader.nearest(vector, min(POOL, len(index.order))))
 
 

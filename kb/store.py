@@ -8,6 +8,7 @@ the engine's interface is another one, the client reads instead.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,19 +39,19 @@ def _client(place: str) -> Any:
 
 def write_store(place: str, chunks: Sequence[Chunk], vectors: Vectors, collection: str = COLLECTION) -> None:
     """Put chunks and their vectors into a collection made anew."""
-    client = _client(place)
-    if collection in [c.name for c in client.list_collections()]:
-        client.delete_collection(collection)
-    made = client.create_collection(
-        collection, embedding_function=None, configuration={"hnsw": {"space": "cosine", "ef_search": 200}}
-    )
-    for start in range(0, len(chunks), BATCH):
-        part = chunks[start : start + BATCH]
-        made.add(
-            ids=[c.id for c in part],
-            embeddings=vectors[start : start + BATCH],
-            metadatas=[_metadata(c) for c in part],
+    with closing(_client(place)) as client:
+        if collection in [c.name for c in client.list_collections()]:  # of a server: a folder is always a new one
+            client.delete_collection(collection)
+        made = client.create_collection(
+            collection, embedding_function=None, configuration={"hnsw": {"space": "cosine", "ef_search": 200}}
         )
+        for start in range(0, len(chunks), BATCH):
+            part = chunks[start : start + BATCH]
+            made.add(
+                ids=[c.id for c in part],
+                embeddings=vectors[start : start + BATCH],
+                metadatas=[_metadata(c) for c in part],
+            )
 
 
 def _metadata(chunk: Chunk) -> dict[str, str | int]:
@@ -70,9 +71,9 @@ def _metadata(chunk: Chunk) -> dict[str, str | int]:
 
 def drop_collection(place: str, collection: str) -> None:
     """Forget a collection of a server; one that is not there is no error."""
-    client = _client(place)
-    if collection in [c.name for c in client.list_collections()]:
-        client.delete_collection(collection)
+    with closing(_client(place)) as client:
+        if collection in [c.name for c in client.list_collections()]:
+            client.delete_collection(collection)
 
 
 class StoreReader:

