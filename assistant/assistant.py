@@ -80,7 +80,7 @@ class Assistant:
                 lambda: self.search(question.text, signals, lang),
                 lambda found: f"{len(found[0])} documents",
             )
-            hypotheses = propose(self.library, signals, hits)
+            hypotheses = propose(self.library, signals, hits, coverage)
             coverages = [coverage.get(h.document.id, 0.0) for h in hypotheses]
         results = yield from self.look(question, hypotheses, steps)
         facts = {**{k: v for r in results for k, v in r.facts.items() if v is not None}, **signals.values}

@@ -11,9 +11,13 @@ from assistant.signals import Signals
 from assistant.types import AnswerStatus
 
 COMPLAINT = re.compile(
-    r"(?i)\b(slow|slower|latency|crash\w*|die[sd]?|dead|kill\w*|fail\w*|errors?|exception|oom|out of memory|stuck|hang\w*|hung|freez\w*|"
-    r"refus\w*|can(?:no|')t|won't|doesn't|not work\w*|wrong|broken|garbage|gibberish|repeat\w*|timeouts?|time[sd]? out|low|drop\w*|down|problem|issue)\b"
-    r"|慢|卡|崩|挂|死|报错|错误|失败|异常|不动|不了|不到|超时|溢出|爆|低|乱码|重复|掉|无法|不能|起不来|拒绝|问题|被杀|退出"
+    r"(?i)\b(slow|slower|crash\w*|die[sd]?|dead|kill\w*|fail\w*|errors?|exception|oom|out of memory|stuck|hang\w*|hung|freez\w*|"
+    r"refus\w*|can(?:no|')t|won't|doesn't|not work\w*|broken|garbage|gibberish|repeat\w*|timeouts?|time[sd]? out|drop(?:s|ped)|is down|"
+    r"never (?:gets|comes|starts|ends|returns|finishes)|sits? there|forever|too (?:low|high|long)|nothing happens)\b"
+    r"|慢|卡住|卡死|卡顿|卡在|很卡|崩|挂|死|报错|错误|失败|异常|不动|不了|不到|超时|溢出|爆|太低|很低|乱码|重复|掉线|无法|不能|起不来|拒绝|被杀|闪退"
+)
+ASKS_REMEDY = re.compile(
+    r"(?i)\bhow (?:do|can|should|would|to)?\s*(?:i|we|you)?\s*(?:fix|solve|resolve|avoid|get rid|stop|prevent)|\bwhy\b|怎么解决|如何解决|怎么办|为什么|怎么回事|原因"
 )
 ASKS_HOW = re.compile(
     r"(?i)\b(how (?:do|can|should|would|to|much|many|long)|what (?:is|are|does|should|settings?|flags?)|which|where (?:do|can|are|is)|"
@@ -89,9 +93,9 @@ def judge(
     complains = bool(COMPLAINT.search(question))
     if not shown and not topic.terms:
         return Verdict("insufficient" if is_cry_for_help(question, topic) else "out_of_scope", ranked)
-    if signals.has_log and not signals.has_errors and not ailing and not complains:
+    if signals.has_log and not signals.has_errors and not ailing and not complains and signals.is_up:
         return Verdict("healthy", ranked)
-    if signals.has_log and signals.has_errors and not asks_how(question):
+    if signals.has_log and (signals.has_errors or not question.strip()) and not asks_how(question):
         return Verdict("insufficient", ranked, "no known error line")
     if not ranked or not (topic.specific or asks_how(question)):
         return Verdict("insufficient", ranked, "nothing specific was said")
@@ -99,7 +103,8 @@ def judge(
     howto = top.document.kind == "howto"
     if covered < (HOWTO_COVERAGE if howto else FAULT_COVERAGE):
         return Verdict("insufficient", ranked, "weak match")
-    return Verdict("howto" if howto or asks_how(question) else "diagnosed", ranked)
+    asks_way = asks_how(question) and not complains and not ASKS_REMEDY.search(question)
+    return Verdict("howto" if howto or asks_way else "diagnosed", ranked)
 
 
 def is_cry_for_help(question: str, topic: Topic) -> bool:

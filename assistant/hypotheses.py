@@ -18,6 +18,7 @@ from probes.scanner import Match
 # search brought up stays under 0.5. Found on our own cases; no single one moves a decision by itself.
 SPECIFIC, ROOT, EARLY, SEARCH, READING, CONTRADICTED, FOREIGN = 0.45, 0.30, 0.10, 0.15, 0.06, 0.20, 0.30
 CONSEQUENCE, CONTEXT = 0.25, 0.10
+OWN = 0.05  # a user's runbook that copies a shipped document's line stands behind it
 NEAR_LINES = 80  # a traceback of vLLM has 20 to 60 frames
 
 
@@ -38,6 +39,12 @@ class Hypothesis:
         """Whether a line names this fault itself."""
         return any(s.role == "cause" for s, _ in self.matches)
 
+    @property
+    def is_consequence(self) -> bool:
+        """Whether the only lines seen are those that follow some other fault."""
+        roles = {s.role for s, _ in self.matches}
+        return "consequence" in roles and "cause" not in roles
+
 
 def specificity(pattern: str) -> float:
     """0…1 by how much fixed text a pattern asks for: 12 characters 0.38, 40 characters 0.80."""
@@ -47,8 +54,13 @@ def specificity(pattern: str) -> float:
     return 1 - math.exp(-len(fixed) / 25)
 
 
-def propose(library: Library, signals: Signals, hits: Sequence[Hit]) -> list[Hypothesis]:
-    """Every document that a signature or the search brought up, scored without readings, best first."""
+def propose(
+    library: Library, signals: Signals, hits: Sequence[Hit], coverage: Mapping[str, float] | None = None
+) -> list[Hypothesis]:
+    """Every document that a signature or the search brought up, scored without readings, best first.
+
+    `coverage` is the share (0…1) of the question that each found document holds.
+    """
     signatures = {(s.document, s.name): s for s in library.signatures}
     by_document: dict[str, list[tuple[Signature, Match]]] = {}
     for match in signals.matches:
@@ -60,11 +72,17 @@ def propose(library: Library, signals: Signals, hits: Sequence[Hit]) -> list[Hyp
         matches = tuple(by_document.get(name, ()))
         document = library.get(name)
         early = EARLY * (1 - order[name] / len(order)) if name in order else 0.0
-        score = match_score(matches, signals) + early + search_score(found.get(name), hits)
+        score = match_score(matches, signals) + early + search_score(found.get(name), hits, (coverage or {}).get(name, 0.0))
+        score -= OWN if name.startswith("user/") else 0.0
         if document.engines and signals.engine and signals.engine not in document.engines:
             score -= FOREIGN
         hypotheses.append(Hypothesis(document, score, matches, found.get(name)))
-    return fold(sorted(hypotheses, key=lambda h: (-h.score, h.document.id)))
+    return fold(sorted(hypotheses, key=rank))
+
+
+def rank(hypothesis: Hypothesis) -> tuple[bool, float, str]:
+    """Sorts best first: a document whose own line was seen stands before all that only follow or resemble."""
+    return (not hypothesis.is_cause, -hypothesis.score, hypothesis.document.id)
 
 
 def match_score(matches: Sequence[tuple[Signature, Match]], signals: Signals) -> float:
@@ -87,15 +105,17 @@ def is_root(match: Match, signals: Signals) -> bool:
     return same_line or (len(message) > 12 and message in match.first.text)
 
 
-def search_score(hit: Hit | None, hits: Sequence[Hit]) -> float:
-    """0…SEARCH by the hit's share of the best score."""
-    return SEARCH * hit.score / max(hits[0].score, 1e-9) if hit and hits else 0.0
+def search_score(hit: Hit | None, hits: Sequence[Hit], covered: float) -> float:
+    """0…SEARCH by the hit's share of the best score and by how much of the question it covers, half each."""
+    return SEARCH * (hit.score / max(hits[0].score, 1e-9) + covered) / 2 if hit and hits else 0.0
 
 
 def fold(hypotheses: list[Hypothesis]) -> list[Hypothesis]:
     """Take out what another matched document explains; it is named there, and its score counts for its explainer."""
     by_id = {h.document.id: h for h in hypotheses}
-    explained: dict[str, str] = {}
+    leading = next((h.document.id for h in hypotheses if h.is_cause), None)
+    wrappers = [h.document.id for h in hypotheses if h.is_consequence]
+    explained: dict[str, str] = dict.fromkeys(wrappers, leading) if leading else {}
     for hypothesis in hypotheses:
         for name in hypothesis.document.explains:
             folded = by_id.get(name)
@@ -116,7 +136,7 @@ def fold(hypotheses: list[Hypothesis]) -> list[Hypothesis]:
         stands_on = tuple(m for n in folded_names if by_id[n].is_cause for m in by_id[n].matches)
         matches = hypothesis.matches if hypothesis.is_cause else (*hypothesis.matches, *stands_on)
         kept.append(replace(hypothesis, score=max([hypothesis.score, *scores]), matches=matches, folded=folded_names))
-    return sorted(kept, key=lambda h: (-h.score, h.document.id))
+    return sorted(kept, key=rank)
 
 
 def accounts_for(explainer: Hypothesis, folded: Hypothesis) -> bool:
@@ -155,4 +175,4 @@ def weigh(
         contradicting = tuple(r for r in held if r.speaks != "for")
         score = hypothesis.score + READING * min(len(supporting), 2) - CONTRADICTED * min(len(contradicting), 2)
         kept.append(replace(hypothesis, score=score, supporting=supporting, contradicting=contradicting))
-    return sorted(kept, key=lambda h: (-h.score, h.document.id)), ruled_out
+    return sorted(kept, key=rank), ruled_out

@@ -27,7 +27,13 @@ SERVING = re.compile(
     r"(?:^|(?<=[\s`$#]))(?:(?:[A-Z_]+=\S+\s+)*)(?:vllm serve|python3? -m (?:vllm\.entrypoints\.\S+|sglang\.launch_server)|sglang serve|docker run)\b"
 )
 FACT_OF = {"compute_capability": "gpu_compute_capability"}  # what a log says about its own machine
-ERROR_LINE = re.compile(r"\b(ERROR|CRITICAL|FATAL|Traceback \(most recent call last\))|^\S*(Error|Exception)\b: ", re.M)
+ERROR_LINE = re.compile(
+    r'\b(?:ERROR|CRITICAL|FATAL|Traceback \(most recent call last\))|\b\w*(?:Error|Exception)\b[:(]|\b(?:fatal )?error: |"code": ?[45]\d\d'
+)
+READY = re.compile(
+    r"Application startup complete|The server is fired up and ready to roll|Avg (?:prompt|generation) throughput"
+    r"|gen throughput \(token/s\)|Uvicorn running on"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,7 @@ class Signals:
     values: dict[str, Any] = field(default_factory=dict)
     has_log: bool = False
     has_errors: bool = False
+    is_up: bool = False
 
 
 def read_signals(question: str, logs: dict[str, str], reports: Sequence[ScanReport], command: str = "") -> Signals:
@@ -66,6 +73,7 @@ def read_signals(question: str, logs: dict[str, str], reports: Sequence[ScanRepo
         command=command,
         values=values | flag_values(command),
         has_log=bool(logs) or any("\n" in t.strip() and ERROR_LINE.search(t) for t in (question,)),
+        is_up=any(READY.search(t) for t in (question, *logs.values())),
         has_errors=any(ERROR_LINE.search(t) for t in (question, *logs.values())),
     )
 
