@@ -31,6 +31,7 @@ CALL_FOR_HELP = re.compile(
 # library of the field reach 0.7, those that do not name any are turned away before.
 FAULT_COVERAGE, HOWTO_COVERAGE = 0.55, 0.45
 DECISIVE = 0.30
+TELLING_TERMS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,11 @@ class Topic:
     specific: tuple[str, ...] = ()
     is_foreign: bool = False
 
+    @property
+    def is_telling(self) -> bool:
+        """Whether the words narrow it down: one specific term, or four of the field."""
+        return bool(self.specific) or len(self.terms) >= TELLING_TERMS
+
 
 def judge(
     question: str,
@@ -97,7 +103,7 @@ def judge(
         return Verdict("healthy", ranked)
     if signals.has_log and (signals.has_errors or not question.strip()) and not asks_how(question):
         return Verdict("insufficient", ranked, "no known error line")
-    if not ranked or not (topic.specific or asks_how(question)):
+    if not ranked or not (topic.is_telling or asks_how(question) and not complains):
         return Verdict("insufficient", ranked, "nothing specific was said")
     top, covered = ranked[0][0], coverages[0] if coverages else 0.0
     howto = top.document.kind == "howto"

@@ -83,6 +83,9 @@ _NAMES = re.compile(
 )
 
 
+_PRODUCT = re.compile(r"(?:qwen|llama|deepseek|glm|gemma|mistral|mixtral|phi|yi|gpt|rtx|[ahlbv]\d{2,3}|\d+b\b)", re.I)
+
+
 @dataclass(frozen=True, slots=True)
 class Term:
     """A term as it stands in the glossary: the number of its line, and the class of that line (s, f, g or x)."""
@@ -154,8 +157,11 @@ def synonyms(text: str) -> list[tuple[str, ...]]:
 
 
 def specific_terms(text: str) -> list[str]:
-    """The terms that say which part of serving a text is about: `KV cache`, `TTFT`, a flag; not `vLLM`, `slow`, `server`."""
-    return [term for term in domain_terms(text) if term.lower() not in _GENERIC]
+    """The terms that say which part of serving a text is about: `KV cache`, `TTFT`, a flag; not `vLLM`, `slow`, `server`, nor
+    the name of a model or a GPU."""
+    found = [term.text for term in find_terms(text) if term.kind in "sf"]
+    named = [name for name in _NAMES.findall(text[:_READ_CHARACTERS]) if name.startswith("--") or "_" in name or ":" in name]
+    return [t for t in dict.fromkeys([*named, *found]) if t.lower() not in _GENERIC and not _PRODUCT.match(t)]
 
 
 def is_of_another_field(text: str) -> bool:
