@@ -57,13 +57,21 @@ def compose(
     if signals.command:
         ledger.cite("command", say("command_source", lang), signals.command)
     engine = known_engine(signals, facts)
-    probes = {r.probe: ledger.cite("probe", r.probe, probe_text(r, lang)) for r in results if r.status != "unknown" or verdict.status == "insufficient"}
+    probes = {
+        r.probe: ledger.cite("probe", r.probe, probe_text(r, lang))
+        for r in results
+        if r.status != "unknown" or verdict.status == "insufficient"
+    }
     if verdict.status in ("diagnosed", "howto"):
         return compose_diagnosed(library, question, signals, verdict, probes, ruled_out, facts, engine, ledger, lang)
     if verdict.status == "insufficient":
         text = write_insufficient(needs(signals, results, lang), candidate_titles(library, verdict, lang), lang)
     else:
-        text = say(verdict.status, lang) + "\n\n" + "\n".join(f"- [{i}] {probe_text(r, lang)}" for r in results if (i := probes.get(r.probe)))
+        text = (
+            say(verdict.status, lang)
+            + "\n\n"
+            + "\n".join(f"- [{i}] {probe_text(r, lang)}" for r in results if (i := probes.get(r.probe)))
+        )
     return Answer(verdict.status, lang, evidence=ledger.evidence, warnings=unknowns(results, lang), text=text.strip())
 
 
@@ -83,7 +91,8 @@ def compose_diagnosed(
     ranked = [r for i, r in enumerate(verdict.ranked[:DIAGNOSES]) if i == 0 or r[1] >= LEAST_OTHER]
     model = model_in(signals.command)
     diagnoses = [
-        diagnose(library.get(h.document.id, lang), h, sure, probes, facts, engine, model, ledger, lang) for h, sure in ranked
+        diagnose(library.get(h.document.id, lang), h, sure, probes, facts, engine, model, ledger, lang, signals.command)
+        for h, sure in ranked
     ]
     out = tuple(RuledOut(h.document.id, f"{r.when}") for h, r in ruled_out)
     diagnoses[0] = replace(diagnoses[0], ruled_out=out)
@@ -97,7 +106,9 @@ def compose_diagnosed(
     ]
     brought = [question.text, signals.command, *question.logs.values(), *document.sources, engine.release]
     brought += [c.how for d in diagnoses for f in d.fixes for c in f.computed]
-    brought += [text for d in diagnoses for f in d.fixes for text in (f.title, f.text, *f.commands)]
+    brought += [
+        text for d in diagnoses for f in d.fixes for text in (f.title, f.text, *f.commands, f.patched_command or "")
+    ]
     text, struck = ground("\n".join(parts), {e.id: e.text for e in ledger.evidence}, brought)
     warnings = [say("struck", lang, what=", ".join(struck))] if struck else []
     return Answer(verdict.status, lang, tuple(diagnoses), ledger.evidence, tuple(warnings), text=text.strip())
@@ -113,10 +124,15 @@ def diagnose(
     model: str,
     ledger: Ledger,
     lang: Language,
+    user_command: str = "",
 ) -> Diagnosis:
     """One hypothesis as a diagnosis, its evidence entered in the ledger."""
     path = f"kb/docs/{document.path}"
-    supporting = [ledger.cite("document", path, "\n".join([document.title, document.summary, *(t for t in document.sections.values())]))]
+    supporting = [
+        ledger.cite(
+            "document", path, "\n".join([document.title, document.summary, *(t for t in document.sections.values())])
+        )
+    ]
     for _, match in hypothesis.matches:
         where = say("question_line", lang) if match.first.path == "question" else match.first.path
         supporting.append(ledger.cite("log", f"{where}:{match.first.line}", match.first.text))
@@ -125,10 +141,14 @@ def diagnose(
     supporting += [probes[p] for r in hypothesis.supporting for p in probes_of(r.when) if p in probes]
     contradicting = [probes[p] for r in hypothesis.contradicting for p in probes_of(r.when) if p in probes]
     cites = {
-        i: ledger.cite("document", f"{path}:{fix.lines[0]}-{fix.lines[1]}", "\n".join([fix.title, fix.text, *(c.text for c in fix.commands)]))
+        i: ledger.cite(
+            "document",
+            f"{path}:{fix.lines[0]}-{fix.lines[1]}",
+            "\n".join([fix.title, fix.text, *(c.text for c in fix.commands)]),
+        )
         for i, fix in enumerate(document.fixes)
     }
-    fixes = fixes_for(document, engine, facts, model, lang, cites)
+    fixes = fixes_for(document, engine, facts, model, lang, cites, user_command, hypothesis.document.fixes)
     return Diagnosis(
         document.id,
         document.title,
@@ -164,7 +184,9 @@ def needs(signals: Signals, results: Sequence[ProbeResult], lang: Language) -> l
     wanted = [] if signals.has_log else [say("send_log", lang)]
     wanted += [] if signals.command else [say("send_command", lang)]
     wanted += [] if signals.release else [say("send_versions", lang)]
-    return wanted + [say("send_probe", lang, probe=r.probe) for r in results if r.status == "unknown" and r.probe != "versions"]
+    return wanted + [
+        say("send_probe", lang, probe=r.probe) for r in results if r.status == "unknown" and r.probe != "versions"
+    ]
 
 
 def candidate_titles(library: Library, verdict: Verdict, lang: Language) -> list[str]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kb.expressions import arithmetic, evaluate, shown
+from assistant.patching import apply_fix
 from assistant.types import ComputedValue, Fix
 from assistant.wording import say
+from kb.expressions import arithmetic, evaluate, shown
 from kb.types import Command, Document, Language, Remedy
 
 PLACEHOLDER = re.compile(r"\{\{\s*(\w+)\s*(?:\|([^}]*))?\}\}")
@@ -70,14 +71,26 @@ def fill(text: str, values: Mapping[str, Any], model: str) -> tuple[str, set[str
 
 
 def adapt(
-    document: Document, remedy: Remedy, engine: Engine, facts: Mapping[str, Any], model: str, lang: Language, cites: tuple[str, ...]
+    document: Document,
+    remedy: Remedy,
+    engine: Engine,
+    facts: Mapping[str, Any],
+    model: str,
+    lang: Language,
+    cites: tuple[str, ...],
+    user_command: str = "",
+    words: Remedy | None = None,
 ) -> Fix | None:
-    """The fix for this machine; None where its condition is known to be false, or no command holds for the release."""
+    """The fix for this machine; None where its condition is known to be false, or no command holds for the release.
+
+    `words` is the same fix in English, by which the user's command is changed alike in every language.
+    """
     if remedy.when and evaluate(remedy.when, facts) is False:
         return None
     computed = computed_values(document, facts)
     values = {**facts, **{name: c.value for name, c in computed.items()}}
     commands, flags, used = [], [], set[str]()
+    patched: str | None = None
     fitting = [(c, applies(c, engine)) for c in remedy.commands]
     for command, holds in fitting:
         if holds is False:
@@ -91,6 +104,11 @@ def adapt(
         flags += checked
         label = release_label(command.releases, lang) if holds is None else ""
         commands.append(f"# {label}\n{text}" if label else text)
+        if patched is None and user_command and remedy.risk == "restart":
+            new = apply_fix(
+                user_command, text, engine.name, engine.release, (words or remedy).title, (words or remedy).text
+            )
+            patched = f"# {label}\n{new}" if new and label else new
     if remedy.commands and not commands:
         return None
     check = document.sections.get("check", "")
@@ -98,6 +116,7 @@ def adapt(
         title=fill(remedy.title, values, model)[0],
         text=fill(remedy.text, values, model)[0],
         commands=tuple(commands),
+        patched_command=patched,
         computed=tuple(computed[name] for name in computed if name in used),
         risk=remedy.risk,
         when=remedy.when,
@@ -111,8 +130,8 @@ def release_label(releases: str, lang: Language) -> str:
     """`vllm>=0.8.2,<0.22.0` for people: `vLLM >= 0.8.2, < 0.22.0`."""
     name, specifier = split_releases(releases)
     shown_name = {"vllm": "vLLM", "sglang": "SGLang"}.get(name, name)
-    spaced = re.sub(r'([<>=!~]+)', r'\1 ', specifier).replace(',', ', ')
-    return f'{shown_name} {spaced}'.strip()
+    spaced = re.sub(r"([<>=!~]+)", r"\1 ", specifier).replace(",", ", ")
+    return f"{shown_name} {spaced}".strip()
 
 
 def in_form_of(text: str, engine: Engine) -> str:
@@ -138,11 +157,31 @@ def checked_names(text: str, engine: Engine) -> list[str] | None:
 
 
 def fixes_for(
-    document: Document, engine: Engine, facts: Mapping[str, Any], model: str, lang: Language, cite: dict[int, str]
+    document: Document,
+    engine: Engine,
+    facts: Mapping[str, Any],
+    model: str,
+    lang: Language,
+    cite: dict[int, str],
+    user_command: str = "",
+    words: Sequence[Remedy] = (),
 ) -> tuple[Fix, ...]:
-    """Every fix of a document that holds here, in the document's order; `cite` maps a fix's place to its evidence id."""
+    """Every fix of a document that holds here, in the document's order; `cite` maps a fix's place to its evidence id.
+
+    `words` are the same fixes in English, see `adapt`.
+    """
     adapted = (
-        adapt(document, remedy, engine, facts, model, lang, (cite[i],) if i in cite else ())
+        adapt(
+            document,
+            remedy,
+            engine,
+            facts,
+            model,
+            lang,
+            (cite[i],) if i in cite else (),
+            user_command,
+            words[i] if i < len(words) else None,
+        )
         for i, remedy in enumerate(document.fixes)
     )
     return tuple(fix for fix in adapted if fix is not None)
@@ -151,5 +190,10 @@ def fixes_for(
 def release_sentence(engine: Engine, lang: Language) -> str:
     """Which release the commands were checked against, or that it is not known."""
     if engine.release:
-        return say("release_known", lang, engine={"vllm": "vLLM", "sglang": "SGLang"}.get(engine.name, engine.name), release=engine.release)
+        return say(
+            "release_known",
+            lang,
+            engine={"vllm": "vLLM", "sglang": "SGLang"}.get(engine.name, engine.name),
+            release=engine.release,
+        )
     return say("release_unknown", lang)

@@ -14,6 +14,7 @@ WORDING: dict[str, dict[Language, str]] = {
     "fixes": {"en": "Fixes, in this order", "zh": "解决办法(按顺序)"},
     "steps": {"en": "Steps", "zh": "步骤"},
     "risk": {"en": "risk: {risk}", "zh": "风险:{risk}"},
+    "patched": {"en": "Your command with this fix", "zh": "改好的启动命令"},
     "check": {"en": "How to see that it worked", "zh": "如何确认已解决"},
     "computed": {"en": "Computed: {name} = {how}", "zh": "计算:{name} = {how}"},
     "old_advice": {"en": "Advice to leave alone", "zh": "不要照搬的旧说法"},
@@ -49,7 +50,10 @@ WORDING: dict[str, dict[Language, str]] = {
         "en": "The installed release is not known, so each command says for which releases it holds.",
         "zh": "未能确定已安装的版本,因此每条命令都注明了适用的版本范围。",
     },
-    "release_known": {"en": "Commands are checked against {engine} {release}.", "zh": "命令已按 {engine} {release} 核对。"},
+    "release_known": {
+        "en": "Commands are checked against {engine} {release}.",
+        "zh": "命令已按 {engine} {release} 核对。",
+    },
     "any_release": {"en": "any release", "zh": "任意版本"},
     "struck": {
         "en": "Left out, because nothing read here accounts for it: {what}",
@@ -58,7 +62,10 @@ WORDING: dict[str, dict[Language, str]] = {
     "lexical_only": {"en": "Search was lexical alone: {why}", "zh": "仅使用了关键词检索:{why}"},
     "question_line": {"en": "the question", "zh": "问题"},
     "command_source": {"en": "serving command", "zh": "启动命令"},
-    "destructive": {"en": "This deletes or replaces something; read it before you run it.", "zh": "此操作会删除或替换内容,执行前请仔细确认。"},
+    "destructive": {
+        "en": "This deletes or replaces something; read it before you run it.",
+        "zh": "此操作会删除或替换内容,执行前请仔细确认。",
+    },
 }
 
 RISKS: dict[str, dict[Language, str]] = {

@@ -17,12 +17,22 @@ def cited(ids: Sequence[str]) -> str:
     return "".join(f"[{i}]" for i in ids)
 
 
-def write_diagnosis(diagnosis: Diagnosis, document: Document, evidence: Sequence[Evidence], folded: Sequence[str], lang: Language, howto: bool) -> str:
+def write_diagnosis(
+    diagnosis: Diagnosis,
+    document: Document,
+    evidence: Sequence[Evidence],
+    folded: Sequence[str],
+    lang: Language,
+    howto: bool,
+) -> str:
     """The leading diagnosis in full."""
     by_id = {e.id: e for e in evidence}
     lines = [f"## {say('howto' if howto else 'diagnosis', lang)}: {diagnosis.title}", ""]
     certainty = say("confidence", lang, percent=round(100 * diagnosis.confidence))
-    lines += [f"{document.summary} ({certainty}) {cited([i for i in diagnosis.supporting if i.startswith('K')][:1])}", ""]
+    lines += [
+        f"{document.summary} ({certainty}) {cited([i for i in diagnosis.supporting if i.startswith('K')][:1])}",
+        "",
+    ]
     shown = [by_id[i] for i in diagnosis.supporting if not i.startswith("K")]
     if shown:
         lines += [f"**{say('evidence_for', lang)}**", "", *map(evidence_line, shown), ""]
@@ -51,7 +61,11 @@ def write_fix(place: int, fix: Fix, lang: Language) -> list[str]:
         lines += [say("destructive", lang), ""]
     for command in fix.commands:
         lines += ["```bash", command, "```", ""]
-    lines += [f"- {say('computed', lang, name=c.name, how=c.how)}{' ' + c.unit if c.unit else ''}" for c in fix.computed]
+    if fix.patched_command:
+        lines += [f"{say('patched', lang)}:", "", "```bash", fix.patched_command, "```", ""]
+    lines += [
+        f"- {say('computed', lang, name=c.name, how=c.how)}{' ' + c.unit if c.unit else ''}" for c in fix.computed
+    ]
     return [*lines, ""] if fix.computed else lines
 
 
@@ -69,7 +83,9 @@ def write_others(diagnoses: Sequence[Diagnosis], lang: Language) -> str:
     for diagnosis in diagnoses:
         first = f": {diagnosis.fixes[0].title}" if diagnosis.fixes else ""
         certainty = say("confidence", lang, percent=round(100 * diagnosis.confidence))
-        lines.append(f"- **{diagnosis.title}** ({certainty}){first} {cited([i for i in diagnosis.supporting if i.startswith('K')][:1])}")
+        lines.append(
+            f"- **{diagnosis.title}** ({certainty}){first} {cited([i for i in diagnosis.supporting if i.startswith('K')][:1])}"
+        )
     return "\n".join([*lines, ""])
 
 
