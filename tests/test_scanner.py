@@ -241,15 +241,24 @@ def test_rotated_logs_are_read_oldest_first(tmp_path: Path) -> None:
 
 
 def test_dates_and_other_logs_keep_their_places() -> None:
-    given = ["b.log", "a.log", "b.log-20251122.gz", "b.log-20251101.gz", "b.log.10", "b.log.9", "a.log"]
-    assert oldest_first(given) == [
-        "b.log-20251101.gz",
-        "b.log-20251122.gz",
-        "b.log.10",
-        "b.log.9",
+    given = [
         "b.log",
         "a.log",
+        "b.log-20251122.gz",
+        "b.log-20251101.gz",
+        "b.log.10",
+        "b.log.9",
+        "a.log",
+        "rank-1",
+        "rank-2",
     ]
+    assert oldest_first(given) == [
+        *("b.log-20251101.gz", "b.log-20251122.gz", "b.log.10", "b.log.9", "b.log"),
+        *("a.log", "rank-1", "rank-2"),
+    ]
+    dated = ["c.log", "c.log.2025-11-22", "c.log.2025-11-02_23", "c.log-1763846400.gz"]
+    assert oldest_first(dated)[-1] == "c.log"
+    assert oldest_first(dated[:3])[0] == "c.log.2025-11-02_23"
 
 
 def test_the_ends_of_a_log(tmp_path: Path) -> None:
@@ -466,6 +475,17 @@ def test_many_hits_of_one_pattern_are_counted_in_one_go_and_exactly() -> None:
     found = LineMatcher([r"len is (?P<n>\d+)"]).match(0, late, len(late), 0)
     assert found is not None
     assert (found.lines, found.first, found.last) == (1, 9000, 9000)
+
+
+def test_lines_of_healthy_runs_are_counted_to_a_limit_and_the_last_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scan_module, "COUNTED", 10)
+    text = "".join(f"{'x' * 60} Running: {i} reqs\n" for i in range(20_000)) + "the end\n" * 20_000
+    for role, count in (("context", range(10, 20_000)), ("cause", range(20_000, 20_001))):
+        for pattern in (r"Running: (?P<n>\d+) reqs", r"\bRunning: (?P<n>[1-9]\d*) reqs"):
+            match = scan_text(text, [Signature("d", "s", role, pattern, "")]).matches[0]  # type: ignore[arg-type]
+            assert match.count in count or match.count == len(count) + 19_998
+            assert match.last_groups == {"n": "19999"}
+            assert match.last.line == 20_000
 
 
 def test_every_example_passes_its_own_prefilter() -> None:

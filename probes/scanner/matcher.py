@@ -8,6 +8,7 @@ lines that hold a literal; so both finders end in the same answer, and only patt
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
@@ -17,6 +18,9 @@ from probes.scanner.literals import Vocabulary, needles_of
 NEWLINE = b"\n"
 LINES_TRIED = 32
 """Lines of a block tried one by one; where there are more, blocks are counted in one go if the pattern allows it."""
+
+TAIL_BYTES = 1 << 13
+"""Where the last line that matches is looked for first, forwards: a step backwards costs 3 µs, a match 0.3."""
 
 
 class Found(NamedTuple):
@@ -89,6 +93,12 @@ class LineMatcher:
         """Only the last line that pattern `i` matches, counted as none."""
         search = self._pattern(i).search
         start = data.rfind(NEWLINE, 0, offset) + 1
+        if counter := self._counter(i):
+            tail = max(start, data.find(NEWLINE, max(start, end - TAIL_BYTES), end) + 1)
+            matches = deque(counter.finditer(data, tail, end), maxlen=1)
+            if matches:
+                at = data.rfind(NEWLINE, 0, matches[0].start()) + 1
+                return Found(i, 0, at, at)
         for at, stop in LinesWith(self._patterns[i], data, end).backwards(start):
             if search(data[at:stop]):
                 return Found(i, 0, at, at)
@@ -149,9 +159,12 @@ class LinesWith:
 
     def backwards(self, start: int) -> Iterator[tuple[int, int]]:
         """The same lines from the last one back to the one at `start`."""
-        text, stop, literals = self._text, self._end, self._literals or [b""]
+        text, stop = self._text, self._end
+        first, *others = self._literals or [b""]
         while stop > start:
-            at = max(text.rfind(literal, start, stop) for literal in literals)
+            at = text.rfind(first, start, stop)
+            for literal in others:
+                at = max(at, text.rfind(literal, start, stop))
             if at < 0:
                 return
             begin = text.rfind(NEWLINE, 0, at) + 1

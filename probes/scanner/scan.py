@@ -12,7 +12,7 @@ from kb.types import Signature
 from probes.reading.mask import mask
 from probes.scanner.blocks import BLOCKS_VALID, Block, read_blocks
 from probes.scanner.failures import MENTION, TRACEBACK, Failures
-from probes.scanner.hits import Seen, hit_of, number_lines, see
+from probes.scanner.hits import Counter, Seen, count_line_ends, fast_counter, hit_of, number_lines, see
 from probes.scanner.matcher import Finder, Found, LineMatcher, PythonFinder
 from probes.scanner.sources import oldest_first, open_stream
 from probes.scanner.streams import ByteStream, DamagedError, unpack
@@ -20,7 +20,8 @@ from probes.scanner.types import FileRead, Match, ScanError, ScanReport
 
 SMALL_BYTES = 4 << 20
 """Up to here plain Python is faster than importing Hyperscan (20 ms) and compiling 600 signatures' literals (20 ms)."""
-COUNTED = 100_000
+LARGE_BYTES = 128 << 20
+COUNTED = 10_000
 """Lines counted of a signature that also occurs in healthy runs; more than every third line of a log may be one."""
 PROGRESS_BYTES = 64 << 20
 
@@ -108,6 +109,7 @@ class _Scan:
         self._python: Finder | None = None
         self._hyper: Finder | None = None
         self._failures = Failures()
+        self._count_line_ends: Counter = count_line_ends
         self._counts = [0] * len(signatures)
         self._first: dict[int, Seen] = {}
         self._last: dict[int, Seen] = {}
@@ -122,6 +124,8 @@ class _Scan:
             for block, places in self._blocks(stream, path, size):
                 line = self._note(block, path, line, places)
                 total += block.raw
+                if total > LARGE_BYTES and self._count_line_ends is count_line_ends:
+                    self._count_line_ends = fast_counter()
                 if self._on_progress and total - reported >= PROGRESS_BYTES:
                     reported = total
                     self._on_progress(path, total)
@@ -171,7 +175,7 @@ class _Scan:
         own = len(self._signatures)
         found = [f for i, place in places.items() if i < own and (f := self._try(i, block, place))]
         offsets = {offset for f in found for offset in (f.first, f.last)}
-        numbers = number_lines(block, sorted(offsets | {block.end}), line)
+        numbers = number_lines(block, sorted(offsets | {block.end}), line, self._count_line_ends)
         for f in found:
             self._keep(f, block, path, numbers)
         self._failures.note(block, line, places.get(own), places.get(own + 1))

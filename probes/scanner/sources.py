@@ -11,7 +11,12 @@ from pathlib import Path
 from probes.scanner.streams import ByteStream, unpack
 from probes.scanner.types import ScanError
 
-_ROTATED = re.compile(r"(?P<base>.+?)(?P<mark>(?:[.-]\d{1,10}(?:[-T]\d{2,6})?)?)(?P<packed>\.(?:gz|xz|zst|bz2))?$")
+_ROTATED = re.compile(
+    r"(?P<base>.+?)"
+    r"(?P<mark>(?:\.\d{1,3}|[.-]\d{8}(?:[-T_]?\d{2,6})?|[.-]\d{4}-\d\d-\d\d(?:_\d\d(?:-\d\d)*)?|-\d{9,10})?)"
+    r"(?P<packed>\.(?:gz|xz|zst|bz2))?$",
+    re.DOTALL,
+)
 _SYNTHETIC = ("/proc/", "/sys/")
 
 
@@ -19,7 +24,9 @@ def open_stream(path: str | os.PathLike[str]) -> ByteStream:
     """The text of a log as an unbuffered stream of bytes, decompressed. Raises ScanError for what is not a log file."""
     name = os.fspath(path)
     try:
-        raw = os.fdopen(os.open(name, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_BINARY", 0)), "rb", buffering=0)
+        raw = os.fdopen(
+            os.open(name, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb", buffering=0
+        )
     except FileNotFoundError:
         raise ScanError(f"{name} does not exist: see what is there with `ls {_folder(name)}`.") from None
     except PermissionError:
@@ -39,30 +46,29 @@ def open_stream(path: str | os.PathLike[str]) -> ByteStream:
 def oldest_first(paths: Iterable[str | os.PathLike[str]]) -> list[str]:
     """The paths, each once, with the members of a rotated set (app.log, app.log.1, app.log.2.gz) from oldest to newest."""
     names = list(dict.fromkeys(os.fspath(p) for p in paths))
-    order = {base: i for i, base in reversed(list(enumerate(_ROTATED.match(n)["base"] for n in names)))}  # type: ignore[index]
-    return sorted(names, key=lambda name: _age(name, order))
+    places = {_parts(name)[0]: i for i, name in reversed(list(enumerate(names)))}
+    return sorted(names, key=lambda name: _age(name, places))
 
 
 def rotated_set(path: str | os.PathLike[str]) -> list[str]:
     """The files into which a log was rotated, and itself, from oldest to newest."""
     path = Path(path)
-    found = [p for p in path.parent.glob(f"{_escape(path.name)}*") if _base(p.name) == path.name and p.is_file()]
+    found = [p for p in path.parent.glob(f"{_escape(path.name)}*") if _parts(p.name)[0] == path.name and p.is_file()]
     return oldest_first(found or [path])
 
 
-def _age(name: str, order: dict[str, int]) -> tuple[int, int, int, str]:
+def _age(name: str, places: dict[str, int]) -> tuple[int, int, int, str]:
     """Where the set was first named; then dates before numbers before the live file; numbers count down."""
-    found = _ROTATED.match(name)
-    assert found is not None  # every part but one character is optional
-    mark = re.sub(r"\D", "", found["mark"])
+    base, mark = _parts(name)
     if not mark:
-        return order[found["base"]], 2, 0, name
-    return (order[found["base"]], 0, int(mark), name) if len(mark) >= 6 else (order[found["base"]], 1, -int(mark), name)
+        return places[base], 2, 0, name
+    return (places[base], 0, 0, mark) if len(mark) >= 6 else (places[base], 1, -int(mark), name)
 
 
-def _base(name: str) -> str:
+def _parts(name: str) -> tuple[str, str]:
+    """The name of the live file, and the digits that a rotated one has behind it."""
     found = _ROTATED.match(name)
-    return found["base"] if found else name
+    return (found["base"], re.sub(r"\D", "", found["mark"])) if found else (name, "")
 
 
 def _escape(name: str) -> str:

@@ -43,7 +43,7 @@ class Hit:
 class Match:
     """A signature that was seen: `count` lines, the first and the last of them, and the values of its named groups.
 
-    A count of 100,000 or more of a `context` signature means "at least": so many are counted, then only the last is kept.
+    A count of 10,000 or more of a `context` signature means "at least": so many are counted, then only the last is kept.
     """
 
     document: str
