@@ -66,6 +66,7 @@ class Assistant:
     def ask(self, question: Question) -> Iterator[Event]:
         """Steps as they happen, then the text, then the answer."""
         steps: list[Step] = []
+        question = masked(question)
         lang = question.lang if question.lang != "auto" else detect_language(question.text)
         signals = yield from run_step(
             steps, "scan", lambda: self.scan(question), lambda s: f"{len(s.matches)} signatures"
@@ -153,6 +154,13 @@ class Assistant:
 
         foreign = is_of_another_field(text) or (searched and len(unknown_words(self.index, text)) > 1)
         return Topic(tuple(domain_terms(text)), tuple(specific_terms(text)), foreign)
+
+
+def masked(question: Question) -> Question:
+    """The question with the secrets in its words and its command masked; logs are masked as they are scanned."""
+    from probes.reading.mask import mask
+
+    return replace(question, text=mask(question.text), command=mask(question.command))
 
 
 def run_step(

@@ -42,7 +42,10 @@ def test_a_consequence_is_never_the_diagnosis_when_its_cause_stands_above(assist
     answer = ask(assistant, "why?", f"{KV}\n{ENGINE}\n")
     assert answer.diagnoses[0].id == "kv-cache-too-small"
     assert "engine-core-failed" not in [d.id for d in answer.diagnoses]
-    assert "engine-core-failed" not in [d.id for d in ask(assistant, "why?", ENGINE).diagnoses[:1]] or ask(assistant, "why?", ENGINE).status == "insufficient"
+    assert (
+        "engine-core-failed" not in [d.id for d in ask(assistant, "why?", ENGINE).diagnoses[:1]]
+        or ask(assistant, "why?", ENGINE).status == "insufficient"
+    )
 
 
 def test_numbers_of_the_log_come_back_in_the_command_with_their_arithmetic(assistant: Assistant) -> None:
@@ -52,18 +55,39 @@ def test_numbers_of_the_log_come_back_in_the_command_with_their_arithmetic(assis
 
 
 def test_commands_hold_for_the_release_in_the_log(assistant: Assistant) -> None:
-    for release, present, absent in (("0.7.3", "--speculative-model", "--speculative-config"), ("0.11.0", "--speculative-config", "--speculative-model")):
+    for release, present, absent in (
+        ("0.7.3", "--speculative-model", "--speculative-config"),
+        ("0.11.0", "--speculative-config", "--speculative-model"),
+    ):
         answer = ask(assistant, f"how do I use speculative decoding with an ngram or draft model in vLLM {release}?")
         commands = "\n".join(c for d in answer.diagnoses[:1] for f in d.fixes for c in f.commands)
         assert present in commands and f"{absent} " not in commands, release
 
 
-@pytest.mark.parametrize("text", ["how do I bake sourdough bread?", "今天天气怎么样?", "What is the capital of France?", "如何用 React 写一个按钮", "docker postgres container won't start"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "how do I bake sourdough bread?",
+        "今天天气怎么样?",
+        "What is the capital of France?",
+        "如何用 React 写一个按钮",
+        "docker postgres container won't start",
+    ],
+)
 def test_unrelated_questions_are_out_of_scope(assistant: Assistant, text: str) -> None:
     assert ask(assistant, text).status == "out_of_scope"
 
 
-@pytest.mark.parametrize("text", ["vllm is slow", "服务挂了,帮我看看", "my server crashed last night", "it does not work", "vLLM on my 24 GB card dies at start-up, why?"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "vllm is slow",
+        "服务挂了,帮我看看",
+        "my server crashed last night",
+        "it does not work",
+        "vLLM on my 24 GB card dies at start-up, why?",
+    ],
+)
 def test_vague_questions_get_what_to_send(assistant: Assistant, text: str) -> None:
     answer = ask(assistant, text)
     assert answer.status == "insufficient" and "--log" in answer.text
@@ -79,7 +103,13 @@ def test_a_healthy_log_is_healthy(assistant: Assistant) -> None:
     assert ask(assistant, "这个日志正常吗?", HEALTHY).status == "healthy"
 
 
-@pytest.mark.parametrize(("text", "document"), [("首个 token 要等 8 秒,怎么优化?", "ttft-high"), ("how do I profile vLLM with Nsight Systems?", "profile-with-nsys")])
+@pytest.mark.parametrize(
+    ("text", "document"),
+    [
+        ("首个 token 要等 8 秒,怎么优化?", "ttft-high"),
+        ("how do I profile vLLM with Nsight Systems?", "profile-with-nsys"),
+    ],
+)
 def test_a_question_without_a_log_finds_its_document(assistant: Assistant, text: str, document: str) -> None:
     answer = ask(assistant, text)
     assert answer.status in ("howto", "diagnosed") and answer.diagnoses[0].id == document
@@ -110,3 +140,12 @@ def test_steps_come_before_the_answer(assistant: Assistant) -> None:
     kinds = [e.kind for e in assistant.ask(Question(text="why is ttft high?", logs={}, use_probes=True))]
     assert kinds[0] == "step_started" and kinds[-2:] == ["text", "answer"]
     assert kinds.index("step_finished") < kinds.index("text")
+
+
+def test_secrets_in_words_command_and_log_are_never_shown(assistant: Assistant) -> None:
+    from dataclasses import asdict
+
+    key, token = "sk-proj-abcdefghijklmnopqrstuvwxyz0123456789ABCD", "hf_abcdefghijklmnopqrstuvwxyz01234567"
+    answer = ask(assistant, f"why? my token is {token}", f"HF_TOKEN={token}\n{KV}\n", f"vllm serve m --api-key {key}")
+    assert answer.status == "diagnosed"
+    assert key not in str(asdict(answer)) and token not in str(asdict(answer))
