@@ -109,7 +109,7 @@ def compose_diagnosed(
     brought += [
         text for d in diagnoses for f in d.fixes for text in (f.title, f.text, *f.commands, f.patched_command or "")
     ]
-    text, struck = ground("\n".join(parts), {e.id: e.text for e in ledger.evidence}, brought)
+    text, struck = ground("\n".join(parts), {e.id: f"{e.source}\n{e.text}" for e in ledger.evidence}, brought)
     warnings = [say("struck", lang, what=", ".join(struck))] if struck else []
     return Answer(verdict.status, lang, tuple(diagnoses), ledger.evidence, tuple(warnings), text=text.strip())
 

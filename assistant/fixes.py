@@ -27,7 +27,7 @@ class Engine:
 def applies(command: Command, engine: Engine) -> bool | None:
     """Whether a command holds for the engine's release: True, False, or None where the release is not known."""
     if not command.releases:
-        return True
+        return not is_of_other_engine(command.text, engine)
     name, specifier = split_releases(command.releases)
     if engine.name and name != engine.name:
         return False
@@ -36,6 +36,14 @@ def applies(command: Command, engine: Engine) -> bool | None:
     from packaging.specifiers import SpecifierSet
 
     return SpecifierSet(specifier).contains(engine.release, prereleases=True)
+
+
+def is_of_other_engine(text: str, engine: Engine) -> bool:
+    """Whether a command starts or installs another engine than the one that serves."""
+    from kb.flags import engine_of
+
+    other = {"vllm": "sglang", "sglang": "vllm"}.get(engine.name)
+    return other is not None and (engine_of(text) == other or bool(re.search(rf"\binstall\b.*\b{other}\b", text)))
 
 
 def split_releases(releases: str) -> tuple[str, str]:

@@ -72,7 +72,9 @@ def propose(
         matches = tuple(by_document.get(name, ()))
         document = library.get(name)
         early = EARLY * (1 - order[name] / len(order)) if name in order else 0.0
-        score = match_score(matches, signals) + early + search_score(found.get(name), hits, (coverage or {}).get(name, 0.0))
+        score = (
+            match_score(matches, signals) + early + search_score(found.get(name), hits, (coverage or {}).get(name, 0.0))
+        )
         score -= OWN if name.startswith("user/") else 0.0
         if document.engines and signals.engine and signals.engine not in document.engines:
             score -= FOREIGN

@@ -27,9 +27,9 @@ def evaluate(expression: str, facts: Mapping[str, Any]) -> Any:
 
 
 def arithmetic(formula: str, facts: Mapping[str, Any], value: object) -> str:
-    """The formula with its numbers put in: `floor(20304 / 16) * 16 = 20304`."""
+    """The formula with its numbers put in: `floor(20311 / 16) * 16 = 20304`; of a value merely read, the value."""
     filled = re.sub(r"[A-Za-z_]\w*", lambda m: str(facts.get(m[0], m[0])), formula)
-    return f"{filled} = {shown(value)}"
+    return filled if filled == shown(value) else f"{filled} = {shown(value)}"
 
 
 def number(text: str) -> int | float | str:
