@@ -368,3 +368,42 @@ def test_a_flood_of_tracebacks_is_bounded_and_its_end_is_read(monkeypatch: pytes
     last = '(EngineCore pid=7) Traceback (most recent call last):\n(EngineCore pid=7)   File "b", line 1, in g\n(EngineCore pid=7) MemoryError: gone\n'
     report = scan_text(failed * 1000 + last, [], name="log")
     assert report.root == RootException("MemoryError", "gone", "log", 3003)
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "vllm-1  | ",
+        "2025-11-22T10:38:57.216715364Z ",
+        "2025-11-22T10:38:57.216715364+08:00 stderr F ",
+        "[pod/vllm-0/vllm] ",
+        "Nov 22 20:33:01 host vllm[1234]: ",
+        "2025-11-22 20:33:01.890 | ",
+        "[2025-11-22T20:33:01.703Z] [2025-11-22 20:33:01 TP0] ",
+        "> ",
+        "[rank3]: ",
+        "(raylet, ip=10.0.0.1) ",
+        "(RayWorkerWrapper pid=123, ip=10.0.0.2) ",
+        "(LLMActor pid=1) (EngineCore_0 pid=2) ",
+        "\x1b[1;36m(EngineCore_DP0 pid=9)\x1b[0;0m ",
+        "[1;36m(EngineCore_DP0 pid=9)[0;0m ",
+        "(Worker pid=7) [Stage-0] ERROR 11-22 20:33:01 [multiproc_executor.py:800] ",
+        "(EngineCore pid=7) ERROR 11-22 20:33 [v1/engine/core.py:708] ",
+        "ERROR 11-22 20:33:01 engine.py:389] ",
+        "2025-11-22 20:33:01 | ERROR | stderr | ",
+        "2025-11-22 20:33:01,123 - vllm.engine - ERROR - ",
+        "E1122 20:33:01.366000 32974 torch/distributed/elastic/api.py:900] ",
+    ],
+)
+def test_what_stands_before_a_line(prefix: str) -> None:
+    lines = [
+        "Traceback (most recent call last):",
+        '  File "/x/a.py", line 1, in f',
+        "    g()",
+        "ValueError: bad",
+        "more of it",
+    ]
+    around = ["vllm-1  | INFO:     started", *(prefix + line for line in lines), "INFO 11-22 20:33:02 [a.py:1] bye"]
+    report = scan_text("\n".join(around), [], name="log")
+    assert report.root == RootException("ValueError", "bad\nmore of it", "log", 5)
+    assert report.tracebacks[0].text == "\n".join(lines)

@@ -30,7 +30,7 @@ _LOGGERS = tuple(
         rf"\[(?P<time>{_ISO})(?P<ranks>(?: [A-Z][A-Za-z_]{{0,12}}\d+)*)\] (?:{_LEVEL}:? +)?",  # SGLang
         r"(?P<short>[IWEFC])(?P<time>\d{4} \d\d:\d\d:\d\d\.\d+) +\d+ (?P<at>\S+:\d+)\] ?",  # torch, glog
         rf"\[(?P<time>{_ISO}) (?P<short>[IWEFC]) \d+ \d+\] (?:\(\w+\) )?(?P<at>\S+:\d+): ",  # ray
-        rf"\[?(?P<time>{_ISO})\]?[\s|,-]+(?:[\w.\[\]]+ ?[|-]+ ?)?\[?{_LEVEL}\]?[\s|:-]+(?:(?P<at>[\w.:<>\[\]/-]+) (?:\||--?) )?",
+        rf"\[?(?P<time>{_ISO})\]?[\s|,-]+(?:[\w.\[\]]+ ?[|-]+ ?)?\[?{_LEVEL}\]?(?:[ \t]*(?:\||--?|:))?[ \t]?(?:(?P<at>[\w.:<>\[\]/-]+) (?:\||--?) )?",
         rf"{_LEVEL}:(?:(?P<at>[\w.]+):(?! ))? *",  # uvicorn, logging's default
         rf"(?P<time>{_ISO}) ",
     )
