@@ -160,7 +160,9 @@ def specific_terms(text: str) -> list[str]:
     """The terms that say which part of serving a text is about: `KV cache`, `TTFT`, a flag; not `vLLM`, `slow`, `server`, nor
     the name of a model or a GPU."""
     found = [term.text for term in find_terms(text) if term.kind in "sf"]
-    named = [name for name in _NAMES.findall(text[:_READ_CHARACTERS]) if name.startswith("--") or "_" in name or ":" in name]
+    named = [
+        name for name in _NAMES.findall(text[:_READ_CHARACTERS]) if name.startswith("--") or "_" in name or ":" in name
+    ]
     return [t for t in dict.fromkeys([*named, *found]) if t.lower() not in _GENERIC and not _PRODUCT.match(t)]
 
 

@@ -140,7 +140,9 @@ def open_index(
                     build_index(folder, library, embedder, store, progress)
                     _forget_others(home, folder, store)
         except PermissionError as error:
-            raise InputError(f"cannot write the index in {home}: set CRASHCART_HOME to a folder of your own.") from error
+            raise InputError(
+                f"cannot write the index in {home}: set CRASHCART_HOME to a folder of your own."
+            ) from error
     return Index(folder, embedder, store)
 
 

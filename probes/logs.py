@@ -49,7 +49,11 @@ def known_signatures(home: str) -> tuple[Signature, ...]:
 
 def nothing_to_read(refused: list[str]) -> ProbeResult:
     """No log is known, or none may be read."""
-    why, why_zh = (refused[0], refused[0]) if refused else ("No log of a running server is known here.", "这里没有已知的服务日志。")
+    why, why_zh = (
+        (refused[0], refused[0])
+        if refused
+        else ("No log of a running server is known here.", "这里没有已知的服务日志。")
+    )
     return ProbeResult(
         "logs",
         "unknown",

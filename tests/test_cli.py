@@ -37,7 +37,9 @@ def test_every_command_has_help(crashcart: Run, name: str) -> None:
 
 
 def test_ask_gives_the_answer_as_json(crashcart: Run, log: Path) -> None:
-    code, out, _ = crashcart("ask", "vLLM on my 24 GB card dies at start-up, why?", "--log", str(log), "--no-probes", "--json")
+    code, out, _ = crashcart(
+        "ask", "vLLM on my 24 GB card dies at start-up, why?", "--log", str(log), "--no-probes", "--json"
+    )
     answer = json.loads(out)
     assert code == 2
     assert {"schema", "status", "lang", "diagnoses", "evidence", "warnings", "steps", "text", "thread"} <= answer.keys()
@@ -55,7 +57,11 @@ def test_ask_gives_the_answer_as_json(crashcart: Run, log: Path) -> None:
 
 
 def test_the_answer_is_in_the_language_of_the_question_unless_told(crashcart: Run, log: Path) -> None:
-    for words, option, lang in (("启动失败,为什么?", "auto", "zh"), ("启动失败,为什么?", "en", "en"), ("why?", "zh", "zh")):
+    for words, option, lang in (
+        ("启动失败,为什么?", "auto", "zh"),
+        ("启动失败,为什么?", "en", "en"),
+        ("why?", "zh", "zh"),
+    ):
         _, out, _ = crashcart("ask", words, "--log", str(log), "--no-probes", "--json", "--lang", option)
         assert json.loads(out)["lang"] == lang
 
@@ -88,7 +94,9 @@ def test_a_recorded_host_replays(crashcart: Run, log: Path, tmp_path: Path) -> N
     assert code in (0, 1, 2, 3) and host["gpu_memory"]["status"]
     recorded = tmp_path / "host.json"
     recorded.write_text(out)
-    answers = [json.loads(crashcart("ask", "why?", "--log", str(log), "--host", str(recorded), "--json")[1]) for _ in range(2)]
+    answers = [
+        json.loads(crashcart("ask", "why?", "--log", str(log), "--host", str(recorded), "--json")[1]) for _ in range(2)
+    ]
     for answer in answers:
         for step in answer["steps"]:
             step["seconds"] = 0
@@ -108,7 +116,9 @@ def test_kb_can_be_listed_searched_and_grown(crashcart: Run, tmp_path: Path) -> 
     _, out, _ = crashcart("kb", "search", "max seq len larger than KV cache", "--json")
     assert json.loads(out)[0]["document"] == "kv-cache-too-small"
     note = tmp_path / "frobnicator.md"
-    note.write_text("# Frobnicator runbook\n\n## Error: frobnicator lost\n\n```\nFrobnicatorError: flux 42 lost\n```\n\n```bash\nfrobctl reset\n```\n")
+    note.write_text(
+        "# Frobnicator runbook\n\n## Error: frobnicator lost\n\n```\nFrobnicatorError: flux 42 lost\n```\n\n```bash\nfrobctl reset\n```\n"
+    )
     assert crashcart("kb", "add", str(note))[0] == 0
     assert "unchanged" in crashcart("kb", "add", str(note))[1]
     code, out, _ = crashcart("ask", "FrobnicatorError: flux 77 lost", "--no-probes", "--json")
@@ -140,7 +150,11 @@ def test_a_question_can_be_kept_as_a_case(crashcart: Run, log: Path, tmp_path: P
     path = tmp_path / "case.yaml"
     crashcart("ask", "why?", "--log", str(log), "--no-probes", "--json", "--save", str(path))
     case = yaml.safe_load(path.read_text())
-    assert case["kind"] == "diagnose" and case["expect"]["cause"] == "gpu-out-of-memory" and OOM in case["logs"]["vllm.log"]
+    assert (
+        case["kind"] == "diagnose"
+        and case["expect"]["cause"] == "gpu-out-of-memory"
+        and OOM in case["logs"]["vllm.log"]
+    )
 
 
 def bad_inputs(folder: Path) -> dict[str, list[str]]:

@@ -14,6 +14,8 @@ def test_what_is_unknown_or_unsafe_says_nothing(expression: str) -> None:
     assert evaluate(expression, {"zero": 0, "text": "a"}) is None
 
 
-@pytest.mark.parametrize(("text", "value"), [("20,304", 20304), ("1.20", 1.2), ("0.11.0", "0.11.0"), ("abc", "abc"), ("-1", -1)])
+@pytest.mark.parametrize(
+    ("text", "value"), [("20,304", 20304), ("1.20", 1.2), ("0.11.0", "0.11.0"), ("abc", "abc"), ("-1", -1)]
+)
 def test_captured_groups_become_numbers_where_they_are(text: str, value: object) -> None:
     assert number(text) == value

@@ -22,7 +22,9 @@ __all__ = ["library"]
 
 
 def chunks(count: int) -> list[Chunk]:
-    return [Chunk(f"c{i}", "doc", "Title", "en", ("Part",), f"text {i}", "doc.md", (i, i + 1)) for i in range(1, count + 1)]
+    return [
+        Chunk(f"c{i}", "doc", "Title", "en", ("Part",), f"text {i}", "doc.md", (i, i + 1)) for i in range(1, count + 1)
+    ]
 
 
 def test_engine_and_client_agree(tmp_path: Path) -> None:

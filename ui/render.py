@@ -43,7 +43,10 @@ def render_stream(events: Iterator[Event]) -> Answer:
         if event.kind == "step_finished" and event.step and aside.is_terminal:
             step = event.step
             mark = {"ok": "✓", "unknown": "?"}.get(step.status, "!")
-            aside.print(Text(f"{mark} {step.name} ({step.seconds:.2f} s) {step.summary}", style=STYLES.get(step.status, "dim")), soft_wrap=True)
+            aside.print(
+                Text(f"{mark} {step.name} ({step.seconds:.2f} s) {step.summary}", style=STYLES.get(step.status, "dim")),
+                soft_wrap=True,
+            )
         elif event.kind == "text":
             out.print(Markdown(event.text) if out.is_terminal else Text(event.text), soft_wrap=not out.is_terminal)
         elif event.kind == "answer":
@@ -97,10 +100,25 @@ def render_scan(report: ScanReport, library: Library) -> None:
     for file in report.files:
         console.print(Text(f"{file.path}: {file.lines:,} lines, {file.bytes:,} bytes"), soft_wrap=True)
     if report.root:
-        console.print(Text(f"root: {report.root.exception}: {report.root.message}  ({report.root.path}:{report.root.line})", style="bold"), soft_wrap=True)
+        console.print(
+            Text(
+                f"root: {report.root.exception}: {report.root.message}  ({report.root.path}:{report.root.line})",
+                style="bold",
+            ),
+            soft_wrap=True,
+        )
     for match in report.matches:
         title = library.get(match.document, environment_language()).title
-        console.print(Text(f"{match.role:11} {match.count:>6,}×  {title}  [{match.document}]", style="red" if match.role == "cause" else "dim"), soft_wrap=True)
-        console.print(Text(f"                     {match.first.path}:{match.first.line}: {match.first.text.strip()[:200]}"), soft_wrap=True)
+        console.print(
+            Text(
+                f"{match.role:11} {match.count:>6,}×  {title}  [{match.document}]",
+                style="red" if match.role == "cause" else "dim",
+            ),
+            soft_wrap=True,
+        )
+        console.print(
+            Text(f"                     {match.first.path}:{match.first.line}: {match.first.text.strip()[:200]}"),
+            soft_wrap=True,
+        )
     if not report.matches:
         console.print("No known error line found.")
