@@ -103,7 +103,7 @@ def judge(
         return Verdict("healthy", ranked)
     if signals.has_log and (signals.has_errors or not question.strip()) and not asks_how(question):
         return Verdict("insufficient", ranked, "no known error line")
-    if not ranked or not (topic.is_telling or asks_how(question) and not complains):
+    if not ranked or not (topic.is_telling or (asks_how(question) and not complains)):
         return Verdict("insufficient", ranked, "nothing specific was said")
     top, covered = ranked[0][0], coverages[0] if coverages else 0.0
     howto = top.document.kind == "howto"
