@@ -478,7 +478,7 @@ def test_many_hits_of_one_pattern_are_counted_in_one_go_and_exactly() -> None:
 
 
 def test_lines_of_healthy_runs_are_counted_to_a_limit_and_the_last_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scan_module, "COUNTED", 10)
+    monkeypatch.setattr("probes.scanner.matches.COUNTED", 10)
     text = "".join(f"{'x' * 60} Running: {i} reqs\n" for i in range(20_000)) + "the end\n" * 20_000
     for role, count in (("context", range(10, 20_000)), ("cause", range(20_000, 20_001))):
         for pattern in (r"Running: (?P<n>\d+) reqs", r"\bRunning: (?P<n>[1-9]\d*) reqs"):

@@ -14,6 +14,7 @@ import argparse
 import gzip
 import random
 import re
+import resource
 import shutil
 import statistics
 import subprocess
@@ -107,32 +108,32 @@ def pack(path: Path) -> Path:
     return packed
 
 
-def run(argv: Sequence[str]) -> tuple[float, str]:
-    """Wall seconds of a whole process, and its output."""
-    start = time.perf_counter()
+def run(argv: Sequence[str]) -> tuple[float, float, str]:
+    """Wall seconds and processor seconds of a whole process, and its output."""
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     output = subprocess.run(argv, stdout=subprocess.PIPE, text=True, cwd=ROOT, check=False).stdout
-    return time.perf_counter() - start, output.strip()
+    wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, output.strip()
 
 
 def compare(name: str, path: Path, ours: list[str], patterns: Path, rounds: int) -> None:
     """One row: both times in turns, their ratio, our peak memory."""
     rg = shutil.which("rg")
     theirs = [rg or "", "--no-unicode", "-c", "-f", str(patterns), *(["-z"] if path.suffix == ".gz" else []), str(path)]
-    times: list[tuple[float, float]] = []
+    times: list[tuple[float, float, float, float]] = []
     peak = hits = 0
     for _ in range(rounds):
-        seconds, output = run([*ours[:3], str(path), *ours[3:]])
-        other = run(theirs)[0] if rg else float("nan")
-        times.append((seconds, other))
+        seconds, processor, output = run([*ours[:3], str(path), *ours[3:]])
+        times.append((seconds, processor, *(run(theirs)[:2] if rg else (float("nan"),) * 2)))
         _, hits, memory = (round(float(word)) for word in output.split())
         peak = max(peak, memory)
-    ratio = statistics.median(a / b for a, b in times)
-    best = min(a for a, _ in times)
+    ratio, of_processor = (statistics.median(row[i] / row[i + 2] for row in times) for i in (0, 1))
     goal = GOALS.get(name)
-    size = path.stat().st_size
     print(
-        f"{name:16} {size / 1e9:6.2f} GB  ours {best:6.2f} s  rg {min(b for _, b in times):6.2f} s  ratio {ratio:5.2f}"
-        f"{f' (goal {goal})' if goal else '':12}  peak {peak / 1024:4.0f} MiB  hits {hits}"
+        f"{name:16} {path.stat().st_size / 1e9:5.2f} GB  ours {min(row[0] for row in times):6.2f} s  "
+        f"rg {min(row[2] for row in times):6.2f} s  ratio {ratio:5.2f}{f' (goal {goal})' if goal else '':11}  "
+        f"of processor time {of_processor:5.2f}  peak {peak / 1024:3.0f} MiB  hits {hits}",
+        flush=True,
     )
 
 

@@ -14,7 +14,9 @@ from probes.scanner.streams import ByteStream
 from probes.scanner.types import ScanError
 
 BLOCK_BYTES = 1 << 19
-BLOCKS_VALID = 4
+BLOCKS_AHEAD = 2
+"""How many blocks may be read before one is used; one more, the last used, stays valid."""
+_BUFFERS = BLOCKS_AHEAD + 4
 _NEWLINE, _ESCAPE_BYTE, _ARROW_BYTE = 10, 0x1B, 0xE2
 LINE_BYTES = 1 << 16
 """Longer lines are cut here."""
@@ -43,7 +45,7 @@ class Block(NamedTuple):
 
 
 def read_blocks(stream: ByteStream, name: str) -> Iterator[Block]:
-    """Blocks of about 512 KiB, in buffers that are used in turns: the last BLOCKS_VALID are valid. Raises ScanError."""
+    """Blocks of about 512 KiB, in buffers that are used in turns. Raises ScanError for what is not text."""
     cleaner: _Cleaner | None = None
     skipped = 0
     for data, end, raw in _whole_lines(stream):
@@ -128,7 +130,7 @@ def _whole_lines(stream: ByteStream) -> Iterator[tuple[bytearray, int, int]]:
             whole = buffer.rfind(b"\r", 0, total) + 1  # the row of states of a progress bar
         held = total - whole
         if whole:
-            turn = (turn + 1) % BLOCKS_VALID
+            turn = (turn + 1) % _BUFFERS
             if turn == len(buffers):
                 buffers.append(bytearray(BLOCK_BYTES + LINE_BYTES))
             buffers[turn][:held] = view[whole:total]

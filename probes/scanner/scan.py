@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import io
 import os
-import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from kb.types import Signature
 from probes.reading.mask import mask
-from probes.scanner.blocks import BLOCKS_VALID, Block, read_blocks
+from probes.scanner.blocks import BLOCKS_AHEAD, Block, read_blocks
 from probes.scanner.failures import MENTION, TRACEBACK, Failures
-from probes.scanner.hits import Counter, Seen, count_line_ends, fast_counter, hit_of, number_lines, see
-from probes.scanner.matcher import Finder, Found, LineMatcher, PythonFinder
+from probes.scanner.hits import count_line_ends, fast_counter
+from probes.scanner.matcher import Finder, PythonFinder
+from probes.scanner.matches import Matches
 from probes.scanner.sources import oldest_first, open_stream
 from probes.scanner.streams import ByteStream, DamagedError, unpack
-from probes.scanner.types import FileRead, Match, ScanError, ScanReport
+from probes.scanner.types import FileRead, ScanError, ScanReport
 
 SMALL_BYTES = 4 << 20
 """Up to here plain Python is faster than importing Hyperscan (20 ms) and compiling 600 signatures' literals (20 ms)."""
 LARGE_BYTES = 128 << 20
-COUNTED = 10_000
-"""Lines counted of a signature that also occurs in healthy runs; more than every third line of a log may be one."""
 PROGRESS_BYTES = 64 << 20
 
 Progress = Callable[[str, int], None]
@@ -102,17 +100,13 @@ class _Scan:
     """One scan over several logs: what was seen so far, in bounded memory."""
 
     def __init__(self, signatures: Sequence[Signature], on_progress: Progress | None = None) -> None:
-        self._signatures = signatures
         self._patterns = [*(s.pattern for s in signatures), TRACEBACK, MENTION]
+        self._special = range(len(signatures), len(self._patterns))
         self._on_progress = on_progress
-        self._matcher = LineMatcher(self._patterns)
         self._python: Finder | None = None
         self._hyper: Finder | None = None
+        self._matches = Matches(signatures)
         self._failures = Failures()
-        self._count_line_ends: Counter = count_line_ends
-        self._counts = [0] * len(signatures)
-        self._first: dict[int, Seen] = {}
-        self._last: dict[int, Seen] = {}
         self._files: list[FileRead] = []
         self._warnings: list[str] = []
 
@@ -122,10 +116,11 @@ class _Scan:
         self._failures.begin(path)
         try:
             for block, places in self._blocks(stream, path, size):
-                line = self._note(block, path, line, places)
+                self._failures.note(block, line, *(places.pop(i, None) for i in self._special))
+                line = self._matches.note(block, path, len(self._files), line, places)
                 total += block.raw
-                if total > LARGE_BYTES and self._count_line_ends is count_line_ends:
-                    self._count_line_ends = fast_counter()
+                if total > LARGE_BYTES and self._matches.count_line_ends is count_line_ends:
+                    self._matches.count_line_ends = fast_counter()
                 if self._on_progress and total - reported >= PROGRESS_BYTES:
                     reported = total
                     self._on_progress(path, total)
@@ -136,14 +131,14 @@ class _Scan:
         finally:
             stream.close()
         self._files.append(FileRead(path, total, line - 1))
+        self._matches.end()
         self._failures.end()
 
     def report(self) -> ScanReport:
         """All that was found."""
-        seen = sorted((s.order, i) for i, s in self._first.items())
         return ScanReport(
             files=tuple(self._files),
-            matches=tuple(self._match(i) for _, i in seen),
+            matches=self._matches.matches(),
             root=self._failures.root(),
             tracebacks=self._failures.tracebacks,
             warnings=tuple(self._warnings),
@@ -170,38 +165,6 @@ class _Scan:
                 return None
         return self._hyper
 
-    def _note(self, block: Block, path: str, line: int, places: dict[int, int]) -> int:
-        """Note what is in a block whose first line has the number `line`; returns the number of the line behind it."""
-        own = len(self._signatures)
-        found = [f for i, place in places.items() if i < own and (f := self._try(i, block, place))]
-        offsets = {offset for f in found for offset in (f.first, f.last)}
-        numbers = number_lines(block, sorted(offsets | {block.end}), line, self._count_line_ends)
-        for f in found:
-            self._keep(f, block, path, numbers)
-        self._failures.note(block, line, places.get(own), places.get(own + 1))
-        return numbers[block.end]
-
-    def _try(self, i: int, block: Block, place: int) -> Found | None:
-        """The lines that match; of what also occurs in healthy runs no more than COUNTED are counted."""
-        enough = self._counts[i] >= COUNTED and self._signatures[i].role == "context"
-        match = self._matcher.last if enough else self._matcher.match
-        return match(i, block.text, block.end, place)
-
-    def _keep(self, found: Found, block: Block, path: str, numbers: dict[int, int]) -> None:
-        i, file = found.pattern, len(self._files)
-        self._counts[i] += found.lines
-        if i not in self._first:
-            self._first[i] = see(block, found.first, path, numbers[found.first], file)
-        self._last[i] = see(block, found.last, path, numbers[found.last], file)
-
-    def _match(self, i: int) -> Match:
-        signature = self._signatures[i]
-        pattern = re.compile(signature.pattern)
-        first, groups = hit_of(self._first[i], pattern)
-        last, last_groups = hit_of(self._last[i], pattern)
-        count = self._counts[i]
-        return Match(signature.document, signature.name, signature.role, count, first, last, groups, last_groups)
-
 
 def _find_ahead(finder: Finder, first: Block, blocks: Iterable[Block]) -> Iterator[tuple[Block, dict[int, int]]]:
     """Search the next blocks in a thread (Hyperscan does without the interpreter) while the last one is read."""
@@ -214,7 +177,7 @@ def _find_ahead(finder: Finder, first: Block, blocks: Iterable[Block]) -> Iterat
         try:
             for block in blocks:
                 waiting.append((block, pool.submit(finder.find, block.text, block.end)))
-                if len(waiting) == BLOCKS_VALID - 1:  # reading the next block takes the fourth buffer
+                if len(waiting) > BLOCKS_AHEAD:
                     ready, places = waiting.popleft()
                     yield ready, _places(places.result())
         except DamagedError as error:
