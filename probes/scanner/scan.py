@@ -105,6 +105,7 @@ class _Scan:
         self._on_progress = on_progress
         self._python: Finder | None = None
         self._hyper: Finder | None = None
+        self._may_have_hyper = True
         self._matches = Matches(signatures)
         self._failures = Failures()
         self._files: list[FileRead] = []
@@ -156,13 +157,14 @@ class _Scan:
             yield block, _places(self._python.find(block.text, block.end))
 
     def _hyper_finder(self) -> Finder | None:
-        if self._hyper is None:
+        """Hyperscan's finder, made when first needed; None where Hyperscan has no wheel."""
+        if self._hyper is None and self._may_have_hyper:
             try:
                 from probes.scanner.hyper import HyperFinder
 
                 self._hyper = HyperFinder(self._patterns)
             except ImportError:
-                return None
+                self._may_have_hyper = False
         return self._hyper
 
 
