@@ -190,5 +190,5 @@ def needs(signals: Signals, results: Sequence[ProbeResult], lang: Language) -> l
 
 
 def candidate_titles(library: Library, verdict: Verdict, lang: Language) -> list[str]:
-    """The nearest documents, by title."""
-    return [library.get(h.document.id, lang).title for h, _ in verdict.ranked[:3]]
+    """The nearest faults, by title."""
+    return [library.get(h.document.id, lang).title for h, _ in verdict.ranked if h.document.kind == "fault"][:DIAGNOSES]

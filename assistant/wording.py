@@ -27,7 +27,7 @@ WORDING: dict[str, dict[Language, str]] = {
         "en": "I cannot tell the cause from this. What would settle it:",
         "zh": "仅凭这些信息无法判断原因。以下信息可以帮助定位:",
     },
-    "candidates": {"en": "Closest to what you describe, none of them shown:", "zh": "与描述最接近(均未证实):"},
+    "candidates": {"en": "Closest to what you describe, none of them confirmed:", "zh": "与描述最接近(均未证实):"},
     "out_of_scope": {
         "en": "This is not about serving language models (vLLM, SGLang, their GPUs and hosts), which is all that I know. Ask me about a server that is down or slow, and attach its log.",
         "zh": "这个问题与大模型推理服务(vLLM、SGLang 及其 GPU、主机)无关,超出了我的知识范围。请描述服务故障或变慢的现象,并附上日志。",
