@@ -15,6 +15,7 @@ from assistant.hypotheses import Hypothesis, propose, weigh
 from assistant.language import detect_language
 from assistant.settings import Settings
 from assistant.signals import Signals, read_signals
+from assistant.target import target_of
 from assistant.types import Answer, Event, Question, Step
 from assistant.wording import say
 from kb.index import Index, Progress, open_index
@@ -48,14 +49,7 @@ class Assistant:
     @cached_property
     def target(self) -> Target:
         """Where probes may look: the operator's settings, nothing else."""
-        split = self.settings.model_directories.split(":") if self.settings.model_directories else []
-        return Target(
-            urls=tuple(u for u in self.settings.urls.split(",") if u),
-            log_roots=tuple(p for p in self.settings.log_roots.split(":") if p),
-            model_directories=tuple(split),
-            log_paths=tuple(p for p in self.settings.log_paths.split(":") if p),
-            home=str(self.settings.home_folder),
-        )
+        return target_of(self.settings)
 
     def answer(self, question: Question) -> Answer:
         """The answer alone."""

@@ -134,8 +134,8 @@ def run_probes(
 def checkup(
     target: Target, deadline_seconds: float = DEADLINE_SECONDS, on_result: OnResult | None = None
 ) -> list[ProbeResult]:
-    """Run every passive probe."""
-    names = [name for name in probe_names() if _is_passive(name)]
+    """Run every passive probe; the active ones too where the target allows it."""
+    names = [name for name in probe_names() if target.active or _is_passive(name)]
     return run_probes(names, target, deadline_seconds, on_result)
 
 

@@ -20,6 +20,8 @@ class Target:
     """Crashcart's own folder, where the compiled knowledge base is kept; empty: it is compiled anew."""
     environments: tuple[str, ...] = ()
     """site-packages folders whose installed packages count; empty: those of the Python on PATH and of running engines."""
+    active: bool = False
+    """Whether probes may put load on a server: the operator's word, for this one look."""
 
 
 @dataclass(frozen=True, slots=True)
