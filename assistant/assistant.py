@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from assistant.composition import compose
-from assistant.diagnosis import Topic, Verdict, decisive, judge
+from assistant.diagnosis import Topic, Verdict, decisive, first_found, judge
 from assistant.hypotheses import Hypothesis, propose, weigh
 from assistant.language import detect_language
+from assistant.parts import ALL, Parts
 from assistant.settings import Settings
 from assistant.signals import Signals, read_signals
 from assistant.target import target_of
@@ -32,8 +33,9 @@ CANDIDATES = 8
 class Assistant:
     """Opened once, asked often. Opening reads nothing; the library loads with the first question, the index when search is needed."""
 
-    def __init__(self, settings: Settings, progress: Progress | None = None) -> None:
+    def __init__(self, settings: Settings, progress: Progress | None = None, parts: Parts = ALL) -> None:
         self.settings = settings
+        self.parts = parts
         self._progress = progress
 
     @cached_property
@@ -68,7 +70,7 @@ class Assistant:
         hypotheses = propose(self.library, signals, ())
         hits: list[Hit] = []
         coverages: list[float] = []
-        if not decisive(hypotheses):
+        if self.parts.search and not decisive(hypotheses):
             hits, coverage = yield from run_step(
                 steps,
                 "search",
@@ -93,9 +95,10 @@ class Assistant:
         """Signatures and values in the words and in every log."""
         from probes.scanner import scan_files, scan_text
 
-        reports = [scan_files([path], self.library.signatures) for path in question.log_paths]
-        reports += [scan_text(text, self.library.signatures, name=name) for name, text in question.logs.items()]
-        reports.append(scan_text(question.text, self.library.signatures, name="question"))
+        signatures = self.library.signatures if self.parts.signatures else ()
+        reports = [scan_files([path], signatures) for path in question.log_paths]
+        reports += [scan_text(text, signatures, name=name) for name, text in question.logs.items()]
+        reports.append(scan_text(question.text, signatures, name="question"))
         logs = dict(question.logs) | {path: read_ends(Path(path)) for path in question.log_paths}
         return read_signals(question.text, logs, reports, question.command)
 
@@ -106,7 +109,7 @@ class Assistant:
         query = text
         if signals.root:
             query = f"{signals.root.exception}: {signals.root.message[:200]}\n{text}"
-        hits = search(self.index, query, CANDIDATES, language=lang)
+        hits = search(self.index, query, CANDIDATES, self.parts.search or "hybrid", lang)
         return hits, coverage(self.index, query, [h.document for h in hits])
 
     def look(
@@ -138,6 +141,8 @@ class Assistant:
         coverages: Sequence[float],
         results: Sequence[ProbeResult],
     ) -> Verdict:
+        if not self.parts.verdict:
+            return first_found(hypotheses)
         ailing = any(r.status in ("warning", "critical") for r in results)
         return judge(question.text, signals, hypotheses, coverages, self.topic(question.text, bool(coverages)), ailing)
 

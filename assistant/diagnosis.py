@@ -113,6 +113,14 @@ def judge(
     return Verdict("howto" if howto or asks_way else "diagnosed", ranked)
 
 
+def first_found(hypotheses: Sequence[Hypothesis]) -> Verdict:
+    """The verdict of plain retrieval, which never abstains: what the search found, with its score as the confidence."""
+    if not hypotheses:
+        return Verdict("insufficient")
+    ranked = tuple((h, round(min(1.0, h.hit.score if h.hit else h.score), 2)) for h in hypotheses[:5])
+    return Verdict("howto" if hypotheses[0].document.kind == "howto" else "diagnosed", ranked)
+
+
 def is_cry_for_help(question: str, topic: Topic) -> bool:
     """Whether someone says that something of theirs is broken, and nothing else."""
     return not topic.is_foreign and bool(COMPLAINT.search(question) or CALL_FOR_HELP.search(question))
