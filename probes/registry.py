@@ -135,8 +135,12 @@ def checkup(
     target: Target, deadline_seconds: float = DEADLINE_SECONDS, on_result: OnResult | None = None
 ) -> list[ProbeResult]:
     """Run every passive probe; the active ones too where the target allows it."""
-    names = [name for name in probe_names() if target.active or _is_passive(name)]
-    return run_probes(names, target, deadline_seconds, on_result)
+    return run_probes(checkup_names(target), target, deadline_seconds, on_result)
+
+
+def checkup_names(target: Target) -> tuple[str, ...]:
+    """Name the probes that a checkup of this target runs."""
+    return tuple(name for name in probe_names() if target.active or _is_passive(name))
 
 
 def worst_status(results: Iterable[ProbeResult]) -> Status:

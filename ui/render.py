@@ -1,32 +1,27 @@
-"""What a person sees in a terminal: steps as they happen, the answer, the checkup's table."""
+"""What a person sees in a terminal: steps as they happen, the answer, what a scan found."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.markdown import Markdown
-from rich.table import Table
 from rich.text import Text
 
-from assistant.types import Answer, Event
 from kb.types import Language
-from probes.types import ProbeResult
 
 if TYPE_CHECKING:
+    from assistant.types import Answer, Event
     from kb.library import Library
     from probes.scanner import ScanReport
 
 STYLES = {"ok": "green", "warning": "yellow", "critical": "bold red", "unknown": "dim"}
-WORDS: dict[str, dict[Language, str]] = {
-    "ok": {"en": "ok", "zh": "正常"},
-    "warning": {"en": "warning", "zh": "警告"},
-    "critical": {"en": "critical", "zh": "严重"},
-    "unknown": {"en": "unknown", "zh": "未知"},
-}
-ORDER = ("critical", "warning", "unknown", "ok")
+
+
+def language_of(setting: str) -> Language:
+    """The language of a table: the one set, or with auto the environment's."""
+    return environment_language() if setting == "auto" else "zh" if setting == "zh" else "en"
 
 
 def environment_language() -> Language:
@@ -48,7 +43,7 @@ def render_stream(events: Iterator[Event]) -> Answer:
                 soft_wrap=True,
             )
         elif event.kind == "text":
-            out.print(Markdown(event.text) if out.is_terminal else Text(event.text), soft_wrap=not out.is_terminal)
+            render_text(out, event.text)
         elif event.kind == "answer":
             answer = event.answer
     assert answer is not None, "the stream ends with an answer"
@@ -57,41 +52,14 @@ def render_stream(events: Iterator[Event]) -> Answer:
     return answer
 
 
-def by_severity(results: Sequence[ProbeResult]) -> list[ProbeResult]:
-    """Worst first."""
-    return sorted(results, key=lambda r: (ORDER.index(r.status), r.probe))
+def render_text(console: Console, markdown: str) -> None:
+    """Markdown set for a terminal, and as it stands for a file or a pipe, where importing its parser costs 40 ms in vain."""
+    if not console.is_terminal:
+        console.print(Text(markdown), soft_wrap=True)
+        return
+    from rich.markdown import Markdown
 
-
-def render_checkup(results: Sequence[ProbeResult], lang: Language) -> None:
-    """A table to read in ten seconds: worst first, each with what to do."""
-    console = Console()
-    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    for result in by_severity(results):
-        table.add_row(Text(WORDS[result.status][lang], style=STYLES[result.status]), result.probe, said(result, lang))
-    console.print(table)
-
-
-def said(result: ProbeResult, lang: Language) -> Text:
-    """A probe's sentence, and under it what to do."""
-    chinese = lang == "zh"
-    summary = result.summary_zh if chinese and result.summary_zh else result.summary
-    advice = result.advice_zh if chinese and result.advice_zh else result.advice
-    text = Text(summary)
-    for line in advice:
-        text.append(f"\n→ {line}", style="cyan")
-    return text
-
-
-def render_probe(result: ProbeResult) -> None:
-    """One probe in full."""
-    console = Console()
-    console.print(Text(f"{result.status}  {result.probe}  ({result.seconds:.3f} s)", style=STYLES[result.status]))
-    console.print(said(result, environment_language()))
-    for name, value in result.facts.items():
-        console.print(Text(f"  {name} = {value}"))
+    console.print(Markdown(markdown))
 
 
 def render_scan(report: ScanReport, library: Library) -> None:

@@ -7,7 +7,7 @@ import sys
 import click
 import typer
 
-from ui.cli import ask, flags, knowledge, probing, serving
+from ui.cli import ask, checkup, flags, knowledge, probing, serving
 
 USAGE = 64
 
@@ -21,6 +21,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 ask.register(app)
+checkup.register(app)
 probing.register(app)
 knowledge.register(app)
 flags.register(app)

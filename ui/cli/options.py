@@ -59,8 +59,3 @@ def read_host(path: Path | None) -> dict[str, Any] | None:
     if not isinstance(host, dict):
         raise InputError(f"{path} is not a recorded host: record one with `crashcart checkup --json > host.json`.")
     return host
-
-
-def worst(statuses: list[str]) -> str:
-    """The status that decides the exit code: critical, warning, unknown, ok."""
-    return next((s for s in ("critical", "warning", "unknown") if s in statuses), "ok")

@@ -1,4 +1,4 @@
-"""`crashcart checkup`, `scan`, `probe`, `mask`: looking at this machine and at logs."""
+"""`crashcart scan`, `probe`, `mask`: one look at this machine, and at logs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import IO
 import typer
 
 from kb.errors import InputError
-from ui.cli.options import EXIT_CODES, JSON, open_assistant, print_json, settings, worst
+from ui.cli.options import EXIT_CODES, JSON, print_json, settings
 
 BLOCK_BYTES = 4 * 1024 * 1024
 
@@ -19,35 +19,9 @@ probe_app = typer.Typer(help="The probes one by one.", no_args_is_help=True, ric
 
 def register(app: typer.Typer) -> None:
     """Put these commands on the command line."""
-    app.command("checkup")(checkup)
     app.command("scan")(scan)
     app.command("mask")(mask)
     app.add_typer(probe_app, name="probe")
-
-
-def checkup(
-    lang: str = typer.Option(
-        None, "--lang", metavar="auto|en|zh", help="Language of the table [auto: of the environment]."
-    ),
-    seconds: float = typer.Option(None, "--seconds", min=0.1, max=120, help="The deadline that all probes share [5]."),
-    as_json: bool = JSON,
-) -> int:
-    """Run every passive probe and say what is wrong, worst first. Reads only; changes nothing.
-
-    Exit codes: 0 ok, 1 warning, 2 critical, 3 unknown. `--json > host.json` records the host for `ask --host host.json`.
-    """
-    from probes.registry import checkup as run_checkup
-    from probes.registry import record
-    from ui.render import environment_language, render_checkup
-
-    assistant = open_assistant(as_json, lang=lang, probe_seconds=seconds)
-    results = run_checkup(assistant.target, assistant.settings.probe_seconds)
-    chosen = assistant.settings.lang
-    if as_json:
-        print_json(record(results))
-    else:
-        render_checkup(results, "zh" if (environment_language() if chosen == "auto" else chosen) == "zh" else "en")
-    return EXIT_CODES[worst([r.status for r in results])]
 
 
 @probe_app.command("list")
@@ -65,17 +39,31 @@ def probe_list(as_json: bool = JSON) -> int:
 
 
 @probe_app.command("run")
-def probe_run(name: str = typer.Argument(help="A name from `crashcart probe list`."), as_json: bool = JSON) -> int:
-    """Run one probe."""
-    from probes.registry import record, run_probe
-    from ui.render import render_probe
+def probe_run(
+    name: str = typer.Argument(help="A name from `crashcart probe list`."),
+    lang: str = typer.Option(
+        None, "--lang", metavar="auto|en|zh", help="Language of the reading [auto: of the environment]."
+    ),
+    seconds: float = typer.Option(None, "--seconds", min=0.1, max=120, help="The deadline [5]."),
+    active: bool = typer.Option(False, "--active", help="Allow a probe that puts load on a server."),
+    as_json: bool = JSON,
+) -> int:
+    """Run one probe.
 
-    assistant = open_assistant(as_json)
-    result = run_probe(name, assistant.target, assistant.settings.probe_seconds)
+    Exit codes: 0 ok, 1 warning, 2 critical, 3 unknown.
+    """
+    from assistant.target import target_of
+    from probes.registry import record, run_probe
+
+    chosen = settings(lang=lang, probe_seconds=seconds)
+    result = run_probe(name, target_of(chosen, active), chosen.probe_seconds)
     if as_json:
         print_json(record([result]))
     else:
-        render_probe(result)
+        from ui.checkup import render_probe
+        from ui.render import language_of
+
+        render_probe(result, language_of(chosen.lang))
     return EXIT_CODES[result.status]
 
 
