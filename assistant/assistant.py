@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from assistant.composition import compose
+from assistant.conversation import Memory, Turn, after_tried, exhausted, query_of, recall, remember
 from assistant.diagnosis import Topic, Verdict, decisive, first_found, judge
 from assistant.hypotheses import Hypothesis, propose, weigh
 from assistant.language import detect_language
@@ -17,6 +18,7 @@ from assistant.parts import ALL, Parts
 from assistant.settings import Settings
 from assistant.signals import Signals, read_signals
 from assistant.target import target_of
+from assistant.threads import ThreadError, Threads
 from assistant.types import Answer, Event, Question, Step
 from assistant.wording import say
 from kb.index import Index, Progress, open_index
@@ -53,6 +55,12 @@ class Assistant:
         """Where probes may look: the operator's settings, nothing else."""
         return target_of(self.settings)
 
+    @cached_property
+    def threads(self) -> Threads:
+        """Where conversations are kept."""
+        url = self.settings.threads_url
+        return Threads(url) if url else Threads.in_folder(self.settings.home_folder)
+
     def answer(self, question: Question) -> Answer:
         """The answer alone."""
         *_, last = self.ask(question)
@@ -60,36 +68,59 @@ class Assistant:
         return last.answer
 
     def ask(self, question: Question) -> Iterator[Event]:
-        """Steps as they happen, then the text, then the answer."""
-        steps: list[Step] = []
+        """Steps as they happen, then the text, then the answer. In a thread, what was said before counts, and this is kept."""
         question = masked(question)
+        memory, place, trouble = Memory(), 0, ""
+        if question.thread:
+            try:
+                memory = remember(self.threads.turns(question.thread), question)
+                place = self.threads.begin(question.thread, question.text)
+            except ThreadError as error:
+                trouble = str(error)
+        answer, signals, results = yield from self.investigate(question, memory)
+        if place:
+            try:
+                self.threads.finish(question.thread, place, turn_of(question, memory, signals, results, answer))
+            except ThreadError as error:
+                trouble = str(error)
+        if trouble:
+            answer = replace(answer, warnings=(*answer.warnings, say("not_kept", answer.lang, why=trouble)))
+        yield Event("answer", answer=answer)
+
+    def investigate(
+        self, question: Question, memory: Memory
+    ) -> Generator[Event, None, tuple[Answer, Signals, list[ProbeResult]]]:
+        """The way of one question, given what its conversation remembers: its answer, and what was read for it."""
+        steps: list[Step] = []
         lang = question.lang if question.lang != "auto" else detect_language(question.text)
-        signals = yield from run_step(
-            steps, "scan", lambda: self.scan(question), lambda s: f"{len(s.matches)} signatures"
-        )
+        told = yield from run_step(steps, "scan", lambda: self.scan(question), lambda s: f"{len(s.matches)} signatures")
+        signals = self.known(recall(memory, told))
+        words = query_of(memory, question.text)
         hypotheses = propose(self.library, signals, ())
         hits: list[Hit] = []
         coverages: list[float] = []
-        if self.parts.search and not decisive(hypotheses):
+        if self.parts.search and not decisive(hypotheses) and memory.kind != "solved":
             hits, coverage = yield from run_step(
-                steps,
-                "search",
-                lambda: self.search(question.text, signals, lang),
-                lambda found: f"{len(found[0])} documents",
+                steps, "search", lambda: self.search(words, signals, lang), lambda found: f"{len(found[0])} documents"
             )
             hypotheses = propose(self.library, signals, hits, coverage)
-            coverages = [coverage.get(h.document.id, 0.0) for h in hypotheses]
-        results = yield from self.look(question, hypotheses, steps)
+        results = yield from self.look(question, hypotheses, steps, memory)
         facts = {**{k: v for r in results for k, v in r.facts.items() if v is not None}, **signals.values}
         hypotheses, ruled_out = weigh(hypotheses, facts)
-        coverages = [coverage.get(h.document.id, 0.0) for h in hypotheses] if hits else coverages
-        verdict = self.verdict(question, signals, hypotheses, coverages, results)
-        answer = compose(self.library, question, signals, verdict, results, ruled_out, facts, lang)
+        hypotheses = after_tried(hypotheses, memory)
+        coverages = [coverage.get(h.document.id, 0.0) for h in hypotheses] if hits else []
+        verdict = self.verdict(words, signals, hypotheses, coverages, results, memory)
+        answer = compose(self.library, question, signals, verdict, results, ruled_out, facts, lang, memory)
         if hits and self.index.limits:
             answer = replace(answer, warnings=(*answer.warnings, say("lexical_only", lang, why=self.index.limits)))
         answer = replace(answer, steps=tuple(steps), thread=question.thread)
         yield Event("text", text=answer.text)
-        yield Event("answer", answer=answer)
+        return answer, signals, results
+
+    def known(self, signals: Signals) -> Signals:
+        """The signals without lines of documents that were removed since they were read."""
+        names = {(s.document, s.name) for s in self.library.signatures}
+        return replace(signals, matches=tuple(m for m in signals.matches if (m.document, m.signature) in names))
 
     def scan(self, question: Question) -> Signals:
         """Signatures and values in the words and in every log."""
@@ -113,14 +144,21 @@ class Assistant:
         return hits, coverage(self.index, query, [h.document for h in hits])
 
     def look(
-        self, question: Question, hypotheses: Sequence[Hypothesis], steps: list[Step]
+        self, question: Question, hypotheses: Sequence[Hypothesis], steps: list[Step], memory: Memory
     ) -> Generator[Event, None, list[ProbeResult]]:
-        """The recorded host's readings, or the probes that the leading hypotheses ask for, in parallel under one deadline."""
+        """The recorded host's readings, or the probes that the leading hypotheses ask for, in parallel under one deadline.
+
+        A follow-up reads again what was read before, so that the two can be compared.
+        """
         if question.host is not None:
             from probes.registry import replay
 
             return list(replay(question.host).values())
         names = wanted_probes(hypotheses) if question.use_probes else []
+        if question.use_probes and memory.follows:
+            from probes.registry import probe_names
+
+            names = sorted({*names, *memory.last.readings} & {*probe_names()})
         if not names:
             return []
         from probes.registry import run_probes
@@ -135,16 +173,23 @@ class Assistant:
 
     def verdict(
         self,
-        question: Question,
+        words: str,
         signals: Signals,
         hypotheses: Sequence[Hypothesis],
         coverages: Sequence[float],
         results: Sequence[ProbeResult],
+        memory: Memory,
     ) -> Verdict:
+        """What it comes to. A fault whose every fix was tried is not named again as if nothing had been said."""
+        if memory.kind == "solved":
+            return Verdict("healthy")
         if not self.parts.verdict:
             return first_found(hypotheses)
         ailing = any(r.status in ("warning", "critical") for r in results)
-        return judge(question.text, signals, hypotheses, coverages, self.topic(question.text, bool(coverages)), ailing)
+        found = judge(words, signals, hypotheses, coverages, self.topic(words, bool(coverages)), ailing)
+        if found.ranked and exhausted(found.ranked[0][0], memory):
+            return Verdict("insufficient", found.ranked, "every fix was tried")
+        return found
 
     def topic(self, text: str, searched: bool) -> Topic:
         """What the words are about; words that no document holds are foreign."""
@@ -153,6 +198,16 @@ class Assistant:
 
         foreign = is_of_another_field(text) or (searched and len(unknown_words(self.index, text)) > 1)
         return Topic(tuple(domain_terms(text)), tuple(specific_terms(text)), foreign)
+
+
+def turn_of(
+    question: Question, memory: Memory, signals: Signals, results: Sequence[ProbeResult], answer: Answer
+) -> Turn:
+    """An exchange as its thread keeps it."""
+    from probes.registry import record
+
+    attachments = (*question.logs, *(Path(path).name for path in question.log_paths))
+    return Turn(question.text, answer, signals, record(results), attachments, tuple(sorted(memory.tried)))
 
 
 def masked(question: Question) -> Question:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from assistant.conversation import Memory, exhausted, preface, untried
 from assistant.diagnosis import Verdict
 from assistant.fixes import Engine, fixes_for, release_sentence
 from assistant.grounding import ground
@@ -18,6 +19,7 @@ from kb.library import Library
 from kb.types import Document, Language, Reading
 from probes.types import ProbeResult
 
+FIRST = Memory()
 DIAGNOSES = 3
 LEAST_OTHER = 0.3
 LETTERS: dict[EvidenceKind, str] = {"document": "K", "probe": "P", "log": "L", "command": "C"}
@@ -51,8 +53,26 @@ def compose(
     ruled_out: Sequence[tuple[Hypothesis, Reading]],
     facts: Mapping[str, Any],
     lang: Language,
+    memory: Memory = FIRST,
 ) -> Answer:
-    """The answer that a verdict comes to."""
+    """The answer that a verdict comes to, after what the conversation says of it."""
+    answer = composed(library, question, signals, verdict, results, ruled_out, facts, lang, memory)
+    before = preface(memory, answer, signals, results, library, lang)
+    return replace(answer, text=f"{before}\n{answer.text}".strip()) if before else answer
+
+
+def composed(
+    library: Library,
+    question: Question,
+    signals: Signals,
+    verdict: Verdict,
+    results: Sequence[ProbeResult],
+    ruled_out: Sequence[tuple[Hypothesis, Reading]],
+    facts: Mapping[str, Any],
+    lang: Language,
+    memory: Memory,
+) -> Answer:
+    """The answer by itself."""
     ledger = Ledger()
     if signals.command:
         ledger.cite("command", say("command_source", lang), signals.command)
@@ -63,8 +83,14 @@ def compose(
         if r.status != "unknown" or verdict.status == "insufficient"
     }
     if verdict.status in ("diagnosed", "howto"):
-        return compose_diagnosed(library, question, signals, verdict, probes, ruled_out, facts, engine, ledger, lang)
-    if verdict.status == "insufficient":
+        return compose_diagnosed(
+            library, question, signals, verdict, probes, ruled_out, facts, engine, ledger, lang, memory
+        )
+    if memory.kind == "solved":
+        text = ""
+    elif verdict.ranked and exhausted(verdict.ranked[0][0], memory):
+        text = say("all_tried", lang)
+    elif verdict.status == "insufficient":
         text = write_insufficient(needs(signals, results, lang), candidate_titles(library, verdict, lang), lang)
     else:
         text = (
@@ -86,12 +112,18 @@ def compose_diagnosed(
     engine: Engine,
     ledger: Ledger,
     lang: Language,
+    memory: Memory = FIRST,
 ) -> Answer:
     """Diagnosed or how-to: the leading document in full, up to two others in a line each."""
     ranked = [r for i, r in enumerate(verdict.ranked[:DIAGNOSES]) if i == 0 or r[1] >= LEAST_OTHER]
     model = model_in(signals.command)
     diagnoses = [
-        diagnose(library.get(h.document.id, lang), h, sure, probes, facts, engine, model, ledger, lang, signals.command)
+        untried(
+            diagnose(
+                library.get(h.document.id, lang), h, sure, probes, facts, engine, model, ledger, lang, signals.command
+            ),
+            memory,
+        )
         for h, sure in ranked
     ]
     out = tuple(RuledOut(h.document.id, f"{r.when}") for h, r in ruled_out)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from assistant.patching import apply_fix
@@ -192,7 +192,7 @@ def fixes_for(
         )
         for i, remedy in enumerate(document.fixes)
     )
-    return tuple(fix for fix in adapted if fix is not None)
+    return tuple(replace(fix, place=place) for place, fix in enumerate(adapted) if fix is not None)
 
 
 def release_sentence(engine: Engine, lang: Language) -> str:

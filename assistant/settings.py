@@ -43,6 +43,10 @@ class Settings:
     """Folders, joined by ':', where models are kept; empty: the Hugging Face cache."""
     urls: str = ""
     """Engine addresses, joined by ',', that probes may ask."""
+    threads_url: str = ""
+    """A database for the conversations (postgresql+psycopg://…); empty: a SQLite file in the home folder."""
+    thread_days: float = 90.0
+    """Conversations are forgotten so many days after their last question; 0 keeps them."""
     host: str = "127.0.0.1"
     port: int = 7860
 

@@ -33,7 +33,7 @@ class ComputedValue:
 
 @dataclass(frozen=True, slots=True)
 class Fix:
-    """A document's fix for this machine. `flags` are the flags and variables checked against `release`."""
+    """A document's fix for this machine: the `place`th of the document, from 0. `flags` are the flags and variables checked."""
 
     title: str
     text: str
@@ -45,6 +45,7 @@ class Fix:
     cites: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
     checks: tuple[str, ...] = ()
+    place: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,26 @@ WORDING: dict[str, dict[Language, str]] = {
         "zh": "已删去缺乏依据的内容:{what}",
     },
     "lexical_only": {"en": "Search was lexical alone: {why}", "zh": "仅使用了关键词检索:{why}"},
+    "tried": {
+        "en": "You tried {titles}; here is what comes next.",
+        "zh": "您已尝试过{titles};下面是接下来的办法。",
+    },
+    "all_tried": {
+        "en": "Every fix that I know for this was tried in this conversation. Check that each took effect (the server restarted, the flag in its command line); a log from after the change would show what is left.",
+        "zh": "本次对话中已试过我知道的全部办法。请确认每一项都已生效(服务已重启、命令行中有该参数);修改之后的日志能说明还剩什么问题。",
+    },
+    "solved": {
+        "en": "Good. Keep the change where the server is started (unit, manifest, script), so that it survives a restart.",
+        "zh": "很好。请把这项改动写进启动方式(unit、清单、脚本),以免重启后丢失。",
+    },
+    "changed": {"en": "Since before", "zh": "与之前相比"},
+    "unchanged": {"en": "What the probes read is the same as before.", "zh": "探测结果与之前相同。"},
+    "gone": {"en": "no longer in the log: {title}", "zh": "日志中不再出现:{title}"},
+    "appeared": {"en": "new in the log: {title}", "zh": "日志中新出现:{title}"},
+    "not_kept": {
+        "en": "This exchange could not be kept in its thread: {why}",
+        "zh": "本次问答未能保存到会话中:{why}",
+    },
     "question_line": {"en": "the question", "zh": "问题"},
     "command_source": {"en": "serving command", "zh": "启动命令"},
     "destructive": {

@@ -26,6 +26,7 @@ HOMES = {
     "markdownify": {"kb/convert.py"},
     "pypdf": {"kb/convert.py"},
     "mammoth": {"kb/convert.py"},
+    "sqlalchemy": {"assistant/threads.py"},
     "hyperscan": {"probes/scanner/hyper.py"},
 }
 MODULES = sorted(p for layer in LAYERS for p in (ROOT / layer).rglob("*.py") if "benchmarks" not in p.parts)

@@ -7,7 +7,7 @@ import sys
 import click
 import typer
 
-from ui.cli import ask, checkup, flags, knowledge, probing, serving
+from ui.cli import ask, checkup, flags, knowledge, probing, serving, threads
 
 USAGE = 64
 
@@ -26,6 +26,7 @@ probing.register(app)
 knowledge.register(app)
 flags.register(app)
 serving.register(app)
+threads.register(app)
 
 
 @app.callback(invoke_without_command=True)

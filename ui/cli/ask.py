@@ -39,7 +39,9 @@ def ask(
     model: str = typer.Option(
         None, "--model", metavar="NAME|none", help="A language model that words the answer [none]."
     ),
-    thread: str = typer.Option("", "--thread", metavar="ID", help="Name of the conversation."),
+    thread: str = typer.Option(
+        "", "--thread", metavar="ID", help="Name of the conversation that this belongs to; what was said in it counts."
+    ),
     save: Path | None = typer.Option(
         None, "--save", metavar="CASE.yaml", help="Store the question as an evaluation case, secrets masked."
     ),
@@ -55,6 +57,10 @@ def ask(
     from assistant.input import check_question
     from assistant.types import Question
 
+    if thread:
+        from assistant.threads import check_thread
+
+        check_thread(thread)
     text, logs = (question, {}) if question != "-" else ("", {"stdin": read_stdin()})
     assistant = open_assistant(as_json, lang=lang, model=model)
     asked = Question(
@@ -91,19 +97,30 @@ def read_stdin() -> str:
 def chat(
     lang: str = typer.Option(None, "--lang", metavar="auto|en|zh", help="Language of the answers [auto]."),
     no_probes: bool = typer.Option(False, "--no-probes", help="Do not look at this machine."),
+    model: str = typer.Option(
+        None, "--model", metavar="NAME|none", help="A language model that words the answers [none]."
+    ),
+    thread: str = typer.Option("", "--thread", metavar="ID", help="Go on with this conversation [a new one]."),
 ) -> int:
-    """Talk in the terminal. An empty line ends a question, so that logs can be pasted; Ctrl-D leaves."""
+    """Talk in the terminal. An empty line ends a question, so that logs can be pasted; Ctrl-D leaves.
+
+    Say what happened ("I did that, it still fails") and the next cause or fix follows. `crashcart threads list` finds it again.
+    """
+    from assistant.threads import check_thread, new_thread
     from assistant.types import Question
     from ui.render import render_stream
 
-    assistant = open_assistant(lang=lang)
+    assistant = open_assistant(lang=lang, model=model)
+    name = check_thread(thread) if thread else new_thread()
     while True:
         try:
             text = read_question()
         except EOFError:
+            typer.echo(f"\nGo on with: crashcart chat --thread {name}", err=True)
             return 0
         if text.strip():
-            render_stream(assistant.ask(Question(text=text, lang=assistant.settings.lang, use_probes=not no_probes)))  # type: ignore[arg-type]
+            asked = Question(text=text, lang=assistant.settings.lang, use_probes=not no_probes, thread=name)  # type: ignore[arg-type]
+            render_stream(assistant.ask(asked))
 
 
 def read_question() -> str:
