@@ -39,6 +39,15 @@ def read_text(path: str | Path, roots: Iterable[str | Path], cap_bytes: int = CA
         return _read_capped(file.fileno(), cap_bytes).decode("utf-8", "replace")
 
 
+def read_start(path: str | Path, roots: Iterable[str | Path], cap_bytes: int) -> tuple[bytes, int]:
+    """Return at most `cap_bytes` from the start of a regular file under one of `roots`, and its size in bytes.
+
+    Raises Unreadable.
+    """
+    with os.fdopen(_open_regular(path, roots), "rb", buffering=0) as file:
+        return _read_capped(file.fileno(), cap_bytes), os.fstat(file.fileno()).st_size
+
+
 def read_kernel_file(name: str, root: Path = PROC, cap_bytes: int = CAP_BYTES) -> str:
     """Return a file of /proc that is on the fixed list, as `meminfo` or `123/cmdline`. Raises Unreadable."""
     if not KERNEL_FILES.fullmatch(name):
