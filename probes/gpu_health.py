@@ -28,13 +28,27 @@ POWER_BRAKE = 0x0080
 HARDWARE = 0x0008
 """SwPowerCap is left out of these: at full load, running at the power limit is what a healthy GPU does."""
 NEAR_SLOWDOWN_C = 3
-NARROW_LINK = 4
+SLOW_LINK_RATIO = 0.25
+BUSY_RATIO = 0.5
+CAPPED_RATIO = 0.95
+SW_POWER_CAP = 0x0004
+PROHIBITED = 2
+# What the driver recommends (NVML_GPU_RECOVERY_ACTION_*), and whether it can wait until the GPU is idle.
+RECOVERY = {
+    1: ("a reset of the GPU", "复位该 GPU", False),
+    2: ("a reboot of the host", "重启主机", False),
+    3: ("that work between GPUs is stopped", "停止 GPU 之间的任务", True),
+    4: ("that it is drained and reset", "清空任务后复位", True),
+    5: ("a recovery of the IMEX domain", "恢复 IMEX 域", True),
+    6: ("a reset of its bus", "复位其总线", False),
+    7: ("a reboot of the system", "重启系统", False),
+}
 
 
 @probe()
 def gpu_health(target: Target) -> ProbeResult:
-    """Read each GPU's temperature, power, clocks, ECC errors, row remapping, PCIe link and utilisation. Says when the
-    hardware is failing, hot, or slowed."""
+    """Read each GPU's temperature, power, clocks, ECC errors, row remapping, PCIe link, modes and utilisation. Says when
+    the hardware is failing, hot, slowed or capped, and what the driver recommends."""
     try:
         gpus, source = read_health()
     except GpuUnavailable as error:
@@ -61,12 +75,15 @@ def facts_of(gpus: tuple[GpuHealth, ...]) -> dict[str, Any]:
         "gpu_ecc_uncorrected": [gpu.ecc_uncorrected_volatile for gpu in gpus],
         "gpu_remap_pending": [gpu.remap_pending for gpu in gpus],
         "gpu_pcie_degraded": [is_link_degraded(gpu) for gpu in gpus],
+        "gpu_power_capped": [is_power_capped(gpu) for gpu in gpus],
         "gpu_utilization_ratio": [gpu.utilization_ratio for gpu in gpus],
     }
     known = {name: [value for value in values if value is not None] for name, values in readings.items()}
     facts = {name: max(values) for name, values in known.items() if values}
     if "gpu_ecc_uncorrected" in facts:
         facts["gpu_ecc_uncorrected"] = sum(known["gpu_ecc_uncorrected"])
+    if persistence := [gpu.persistence for gpu in gpus if gpu.persistence is not None]:
+        facts["gpu_persistence"] = all(persistence)
     return facts
 
 
@@ -81,10 +98,30 @@ def is_slowed(reasons: int | None) -> bool | None:
 
 
 def is_link_degraded(gpu: GpuHealth) -> bool | None:
-    """Tell whether a GPU under load runs with fewer PCIe lanes than it could. An idle GPU may save power by it."""
-    if gpu.pcie_width is None or gpu.pcie_width_max is None or gpu.utilization_ratio is None:
+    """Tell whether a GPU under load gets less than its PCIe link could carry. An idle GPU may save power by it."""
+    share = link_ratio(gpu)
+    return None if share is None else share < 1
+
+
+def link_ratio(gpu: GpuHealth) -> float | None:
+    """Tell which part of its PCIe link's speed a GPU has: lanes, and generation (each doubles) when it is busy.
+
+    Idle it is 1; the generation follows the load, so that a little work says nothing about it.
+    """
+    if gpu.pcie_width is None or not gpu.pcie_width_max or gpu.utilization_ratio is None:
         return None
-    return gpu.utilization_ratio > 0 and gpu.pcie_width < gpu.pcie_width_max
+    if not gpu.utilization_ratio:
+        return 1.0
+    missing = (gpu.pcie_generation_max or 0) - (gpu.pcie_generation or gpu.pcie_generation_max or 0)
+    is_busy = gpu.utilization_ratio >= BUSY_RATIO
+    return float(gpu.pcie_width / gpu.pcie_width_max / (2 ** max(0, missing) if is_busy else 1))
+
+
+def is_power_capped(gpu: GpuHealth) -> bool | None:
+    """Tell whether the power limit is set clearly below the one that the GPU comes with."""
+    if gpu.power_limit_w is None or not gpu.power_limit_default_w:
+        return None
+    return gpu.power_limit_w < CAPPED_RATIO * gpu.power_limit_default_w
 
 
 def _lost(gpu: GpuHealth) -> Finding | None:
@@ -168,27 +205,76 @@ def _power_brake(gpu: GpuHealth) -> Finding | None:
     )
 
 
-def _narrow_link(gpu: GpuHealth) -> Finding | None:
+def _slow_link(gpu: GpuHealth) -> Finding | None:
     # Half the lanes is how many boards and cloud machines wire a T4, A10G or L40S; a quarter is a bad contact.
-    if not is_link_degraded(gpu) or (gpu.pcie_width or 0) * NARROW_LINK > (gpu.pcie_width_max or 0):
+    if (link_ratio(gpu) or 1) > SLOW_LINK_RATIO:
         return None
+    lanes, lanes_zh = (
+        f"{gpu.pcie_width} PCIe lanes instead of {gpu.pcie_width_max}",
+        f"{gpu.pcie_width} 条 PCIe 通道，应为 {gpu.pcie_width_max} 条",
+    )
+    if gpu.pcie_width == gpu.pcie_width_max:
+        lanes = f"PCIe generation {gpu.pcie_generation} instead of {gpu.pcie_generation_max}"
+        lanes_zh = f"第 {gpu.pcie_generation} 代 PCIe，应为第 {gpu.pcie_generation_max} 代"
     return Finding(
         "warning",
-        f"GPU {gpu.gpu.index} works over {gpu.pcie_width} PCIe lanes instead of {gpu.pcie_width_max}.",
-        f"GPU {gpu.gpu.index} 只用了 {gpu.pcie_width} 条 PCIe 通道，应为 {gpu.pcie_width_max} 条。",
+        f"GPU {gpu.gpu.index} works over {lanes}.",
+        f"GPU {gpu.gpu.index} 只用了 {lanes_zh}。",
         "Reseat the card or its riser and check the slot; transfers to it are slow until then.",
         "重新插拔显卡或转接卡并检查插槽；在此之前与它的数据传输会很慢。",
     )
 
 
+def _recovery(gpu: GpuHealth) -> Finding | None:
+    if gpu.recovery_action not in RECOVERY:
+        return None
+    wanted, wanted_zh, can_wait = RECOVERY[gpu.recovery_action]
+    return Finding(
+        "warning" if can_wait else "critical",
+        f"The driver recommends {wanted} for GPU {gpu.gpu.index}.",
+        f"驱动建议对 GPU {gpu.gpu.index}：{wanted_zh}。",
+        "Follow what `nvidia-smi -q` prints as GPU Recovery Action, and look for the Xid before it in the kernel log.",
+        "按 `nvidia-smi -q` 中的 GPU Recovery Action 处理，并在内核日志中查找此前的 Xid。",
+    )
+
+
+def _capped(gpu: GpuHealth) -> Finding | None:
+    """A lower limit is often meant; it is named where it costs speed at this moment."""
+    if not is_power_capped(gpu) or not (gpu.throttle_reasons or 0) & SW_POWER_CAP:
+        return None
+    return Finding(
+        "warning",
+        f"GPU {gpu.gpu.index} is slowed by its power limit of {gpu.power_limit_w:.0f} W, set below its own "
+        f"{gpu.power_limit_default_w:.0f} W.",
+        f"GPU {gpu.gpu.index} 因功耗上限 {gpu.power_limit_w:.0f} W（低于出厂的 {gpu.power_limit_default_w:.0f} W）而降频。",
+        f"Set it back if the lower limit is not meant: `sudo nvidia-smi -i {gpu.gpu.index} -pl {gpu.power_limit_default_w:.0f}`.",
+        f"若并非有意限制，请恢复：`sudo nvidia-smi -i {gpu.gpu.index} -pl {gpu.power_limit_default_w:.0f}`。",
+    )
+
+
+def _prohibited(gpu: GpuHealth) -> Finding | None:
+    if gpu.compute_mode != PROHIBITED:
+        return None
+    return Finding(
+        "critical",
+        f"GPU {gpu.gpu.index} is in compute mode Prohibited: no program can use CUDA on it.",
+        f"GPU {gpu.gpu.index} 处于 Prohibited 计算模式：任何程序都无法在其上使用 CUDA。",
+        f"Set it to shared: `sudo nvidia-smi -i {gpu.gpu.index} -c DEFAULT`.",
+        f"改为共享模式：`sudo nvidia-smi -i {gpu.gpu.index} -c DEFAULT`。",
+    )
+
+
 CHECKS: tuple[Callable[[GpuHealth], Finding | None], ...] = (
     _lost,
+    _prohibited,
+    _recovery,
     _remap_failed,
     _uncorrected,
     _remap_pending,
     _hot,
     _power_brake,
-    _narrow_link,
+    _slow_link,
+    _capped,
 )
 
 
@@ -202,4 +288,6 @@ def _calm(gpus: tuple[GpuHealth, ...], facts: dict[str, Any]) -> tuple[str, str]
         parts.append((f"busiest {busiest}", f"最高利用率 {busiest}"))
     if "gpu_ecc_uncorrected" not in facts:
         parts.append(("ECC errors not told", "不报告 ECC 错误"))
+    if facts.get("gpu_persistence") is False:
+        parts.append(("persistence mode off", "未开启持久模式"))
     return ", ".join(part for part, _ in parts) + ".", "，".join(part for _, part in parts) + "。"

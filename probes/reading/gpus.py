@@ -85,6 +85,53 @@ class GpuHealth:
     pcie_generation_max: int | None = None
     pcie_width: int | None = None
     pcie_width_max: int | None = None
+    power_limit_default_w: float | None = None
+    compute_mode: int | None = None
+    """0: shared, 2: no CUDA at all, 3: one process at a time."""
+    recovery_action: int | None = None
+    """What the driver recommends: 0 nothing; else one of RECOVERY in probes/gpu_health.py."""
+    remapped_uncorrected: int | None = None
+    vbios: str = ""
+    used_bytes: int | None = None
+    nvlinks_active: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NvLink:
+    """One link of a GPU, with its errors since the driver was loaded. None where they are not told (NVLink 5)."""
+
+    number: int
+    active: bool
+    replays: int | None = None
+    recoveries: int | None = None
+    crc_flit: int | None = None
+    crc_data: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """How a GPU reaches another: what their PCIe paths share, and whether it may read the other's memory directly."""
+
+    index: int
+    path: str
+    reads_directly: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GpuLinks:
+    """`links` is None where the GPU has no NVLink, `slices` where MIG is off or they cannot be counted.
+
+    `fabric_state` is NVML_GPU_FABRIC_STATE_*, None where the driver knows no fabric.
+    """
+
+    gpu: Gpu
+    links: tuple[NvLink, ...] | None = None
+    fabric_state: int | None = None
+    fabric_status: int | None = None
+    peers: tuple[Peer, ...] = ()
+    mig: bool | None = None
+    mig_after_reset: bool | None = None
+    slices: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,9 @@
  * `gpu` are the driver's, lines after a `gpu` are that GPU's, lines after a `slice` are those of a MIG slice of it.
  * A reading that the file does not name is NVML_ERROR_NOT_SUPPORTED. `init CODE` makes nvmlInit fail with that code;
  * `fails CODE` makes the GPU's handle fail; `lost-after N` lets a GPU answer N times and then be lost.
- * `hang SECONDS` makes nvmlInit sleep first.
+ * `hang SECONDS` makes nvmlInit sleep first. `nvlink NUMBER STATE REPLAY RECOVERY CRC-FLIT CRC-DATA` is one link of a
+ * GPU, its counters left out where they are not supported; `nvlinks COUNT` stands for that many active links without an
+ * error. `numa NODE` places a GPU; two on different nodes are a socket apart. `p2p STATUS` is told of every pair of it.
  */
 #include <pthread.h>
 #include <stdio.h>
@@ -23,6 +25,8 @@ typedef struct { uint version; ull total, reserved, free, used; } MemoryV2;
 typedef struct { uint gpu, memory; } Utilization;
 typedef struct { uint pid; ull used; uint gpu_instance, compute_instance; } ProcessInfo;
 typedef struct { char legacy[16]; uint domain, bus, device, id, subsystem; char bus_id[32]; } PciInfo;
+typedef struct { unsigned char cluster[16]; uint status, clique, state; } FabricInfo;
+typedef struct { uint id, scope; long long time, latency; uint type, code; union { ull whole; uint number; } value; } Field;
 
 static Device driver, devices[MOST_DEVICES];
 static int device_count, loaded, initialised;
@@ -243,3 +247,69 @@ int nvmlDeviceGetCurrPcieLinkGeneration(Device *d, uint *generation) { return ge
 int nvmlDeviceGetMaxPcieLinkGeneration(Device *d, uint *generation) { return get_uint(d, "pcie-gen-max", generation); }
 int nvmlDeviceGetCurrPcieLinkWidth(Device *d, uint *width) { return get_uint(d, "pcie-width", width); }
 int nvmlDeviceGetMaxPcieLinkWidth(Device *d, uint *width) { return get_uint(d, "pcie-width-max", width); }
+
+int nvmlDeviceGetVbiosVersion(Device *d, char *text, uint size) { return get_text(d, "vbios", text, size); }
+int nvmlDeviceGetPowerManagementDefaultLimit(Device *d, uint *milliwatts) {
+    return get_uint(d, "power-limit-default-mw", milliwatts);
+}
+int nvmlDeviceGetComputeMode(Device *d, uint *mode) { return get_uint(d, "compute-mode", mode); }
+
+/* Field 230 alone is played: the recovery action. */
+int nvmlDeviceGetFieldValues(Device *d, int count, Field *fields) {
+    const char *value;
+    for (int i = 0; i < count; i++) {
+        int code = answer(d, fields[i].id == 230 ? "recovery-action" : "-", &value);
+        if (code == GPU_IS_LOST) return code;
+        fields[i].code = code;
+        fields[i].value.whole = code ? 0 : strtoull(value, NULL, 0);
+    }
+    return SUCCESS;
+}
+
+static int link_values(Device *d, uint link, uint values[5]) {
+    const char *value;
+    uint number;
+    int code = answer(d, "nvlinks", &value);
+    if (code == GPU_IS_LOST || code == UNINITIALIZED) return code;
+    memset(values, 0, 5 * sizeof *values);
+    for (int i = 0; i < d->count; i++)
+        if (!strncmp(d->lines[i], "nvlink ", 7) && sscanf(d->lines[i] + 7, "%u", &number) == 1 && number == link)
+            return sscanf(d->lines[i] + 7, "%u %u %u %u %u %u", &number, &values[0], &values[1], &values[2], &values[3],
+                          &values[4]) + 99;
+    if (code) return NOT_SUPPORTED;
+    values[0] = link < strtoul(value, NULL, 0);
+    return values[0] ? 105 : INVALID_ARGUMENT;
+}
+
+int nvmlDeviceGetNvLinkState(Device *d, uint link, uint *state) {
+    uint values[5];
+    int code = link_values(d, link, values);
+    *state = values[0];
+    return code > 99 ? SUCCESS : code;
+}
+int nvmlDeviceGetNvLinkErrorCounter(Device *d, uint link, uint counter, ull *count) {
+    uint values[5];
+    int code = link_values(d, link, values);
+    if (code > 99 && (counter > 3 || code < 105)) return NOT_SUPPORTED;
+    *count = values[counter + 1];
+    return code > 99 ? SUCCESS : code;
+}
+
+/* fabric STATE STATUS */
+int nvmlDeviceGetGpuFabricInfo(Device *d, FabricInfo *info) {
+    memset(info, 0, sizeof *info);
+    return get_two(d, "fabric", &info->state, &info->status);
+}
+
+int nvmlDeviceGetTopologyCommonAncestor(Device *one, Device *other, uint *level) {
+    uint here, there;
+    int code = get_uint(one, "numa", &here);
+    if (!code) code = get_uint(other, "numa", &there);
+    if (!code) *level = here == there ? 40 : 50;
+    return code;
+}
+int nvmlDeviceGetP2PStatus(Device *one, Device *other, uint index, uint *status) {
+    (void)other;
+    (void)index;
+    return get_uint(one, "p2p", status);
+}
