@@ -4,6 +4,7 @@ import os
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from probes.judging import Finding, conclude
 from probes.reading.files import CGROUP, PROC, Unreadable, read_cgroup_file, read_kernel_file
@@ -90,12 +91,26 @@ def judge(found: Container) -> ProbeResult:
     if found.kind:
         place, place_zh = f"In a container ({found.kind})", f"在容器中（{found.kind}）"
     cpus = f"{found.cpus:g}" if found.cpus is not None else f"{found.host_cpus}"
-    gpus = sum(bool(re.fullmatch(r"nvidia\d+", name)) for name in found.devices)
     calm = (
-        f"{place}, {gpus} GPU device nodes, {cpus} CPUs, {found.open_files or 'unlimited'} open files.",
-        f"{place_zh}，{gpus} 个 GPU 设备节点，{cpus} 个 CPU，可打开 {found.open_files or '不限'} 个文件。",
+        f"{place}, {_gpus(found)} GPU device nodes, {cpus} CPUs, {found.open_files or 'unlimited'} open files.",
+        f"{place_zh}，{_gpus(found)} 个 GPU 设备节点，{cpus} 个 CPU，可打开 {found.open_files or '不限'} 个文件。",
     )
-    return conclude("container", calm, findings, {}, asdict(found), "/proc/self")
+    return conclude("container", calm, findings, facts_of(found), asdict(found), "/proc/self")
+
+
+def facts_of(found: Container) -> dict[str, Any]:
+    """Gather the facts. Outside of a container the quota of a service's control group counts as well."""
+    return {
+        "in_container": bool(found.kind),
+        "gpus_passed_in": _gpus(found),
+        "cpu_limit": found.cpus if found.cpus is not None else float(found.host_cpus),
+        **({"open_files_limit": found.open_files} if found.open_files is not None else {}),
+        "locked_memory_unlimited": found.locked_memory == "unlimited",
+    }
+
+
+def _gpus(found: Container) -> int:
+    return sum(bool(re.fullmatch(r"nvidia\d+", name)) for name in found.devices)
 
 
 def _no_devices(found: Container) -> Finding | None:

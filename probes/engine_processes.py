@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import os
+import time
 from dataclasses import asdict
+from typing import Any
 
 from probes.judging import Finding, conclude
 from probes.reading.processes import read_processes
@@ -25,11 +28,12 @@ OFF = ("", "0", "false", "False")
 def engine_processes(target: Target) -> ProbeResult:
     """Read which inference servers run here: command line, port, start, log file, workers and chosen variables. Says when
     a worker has died or hangs in the driver, and when debugging variables are set."""
-    return judge(read_servers(read_processes()))
+    return judge(read_servers(read_processes()), time.time())
 
 
-def judge(servers: tuple[Server, ...]) -> ProbeResult:
-    """Judge the servers that were read."""
+def judge(servers: tuple[Server, ...], now: float) -> ProbeResult:
+    """Judge the servers that were read; `now` is seconds since 1970."""
+    facts = facts_of(servers, now)
     data = {"servers": [{**asdict(server), "url": server.url} for server in servers]}
     if not servers:
         return ProbeResult(
@@ -37,8 +41,9 @@ def judge(servers: tuple[Server, ...]) -> ProbeResult:
             "unknown",
             "No inference server of a known engine is visible here.",
             "这里看不到已知推理引擎的服务进程。",
-            data=data,
-            source="/proc",
+            facts,
+            data,
+            "/proc",
             advice=("If one should run, look at its log, or run Crashcart on its host as the same user.",),
             advice_zh=("若本应有服务在运行，请查看其日志，或在其主机上以同一用户运行 Crashcart。",),
         )
@@ -47,7 +52,22 @@ def judge(servers: tuple[Server, ...]) -> ProbeResult:
     ]
     named = "; ".join(f"{server.engine} (pid {server.pid}, port {server.port or '?'})" for server in servers)
     calm = (f"Running: {named}.", f"正在运行：{named}。")
-    return conclude("engine_processes", calm, findings, {}, data, "/proc")
+    return conclude("engine_processes", calm, findings, facts, data, "/proc")
+
+
+def facts_of(servers: tuple[Server, ...], now: float) -> dict[str, Any]:
+    """Gather the facts; uptime and log are those of the server that was started last."""
+    facts: dict[str, Any] = {"engine_running": bool(servers), "engine_count": len(servers)}
+    if not servers:
+        return facts
+    facts["engine_workers_dead"] = sum(len(server.dead_workers) for server in servers)
+    facts["engine_workers_stuck"] = sum(len(server.stuck_workers) for server in servers)
+    newest = max(servers, key=lambda server: server.started or 0.0)
+    if newest.started is not None:
+        facts["engine_uptime_seconds"] = round(max(0.0, now - newest.started))
+    if newest.log and os.path.isfile(newest.log):
+        facts["engine_log_path"] = newest.log
+    return facts
 
 
 def _dead(server: Server) -> Finding | None:

@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from probes.judging import GIB, Finding, conclude
-from probes.reading.files import CGROUP, PROC, Unreadable, read_cgroup_file, read_kernel_file
+from probes.reading.files import (
+    CGROUP,
+    PROC,
+    SYSTEM,
+    Unreadable,
+    read_cgroup_file,
+    read_kernel_file,
+    read_system_file,
+)
 from probes.registry import probe
 from probes.types import ProbeResult, Target
 
@@ -38,20 +46,41 @@ class HostMemory:
     limit: Limit | None
     shm_total_bytes: int | None
     shm_free_bytes: int | None
+    load: float | None = None
+    """Processes that wanted a CPU, on average over the last minute."""
+    numa_nodes: int | None = None
+    transparent_hugepages: str = ""
 
 
 @probe()
 def host_memory(target: Target) -> ProbeResult:
-    """Read RAM, swap, the container's memory limit, processes killed for memory, and the size of /dev/shm."""
+    """Read RAM, swap, the container's memory limit, processes killed for memory, the size of /dev/shm, the load and NUMA nodes."""
     return judge(read())
 
 
-def read(proc: Path = PROC, cgroup: Path = CGROUP, shm: Path = Path("/dev/shm")) -> HostMemory:
+def read(proc: Path = PROC, cgroup: Path = CGROUP, shm: Path = Path("/dev/shm"), system: Path = SYSTEM) -> HostMemory:
     """Read the host; what cannot be read is empty."""
     total, free = _space(shm)
     kills = re.search(r"^oom_kill (\d+)", _text("vmstat", proc), re.MULTILINE)
     limit = read_limit(_text("self/cgroup", proc), cgroup)
-    return HostMemory(parse_meminfo(_text("meminfo", proc)), int(kills.group(1)) if kills else None, limit, total, free)
+    load = re.match(r"\d+\.\d+", _text("loadavg", proc))
+    huge = re.search(r"\[(\w+)\]", _system("kernel/mm/transparent_hugepage/enabled", system))
+    return HostMemory(
+        parse_meminfo(_text("meminfo", proc)),
+        int(kills.group(1)) if kills else None,
+        limit,
+        total,
+        free,
+        float(load.group()) if load else None,
+        count_of(_system("devices/system/node/online", system)),
+        huge.group(1) if huge else "",
+    )
+
+
+def count_of(ranges: str) -> int | None:
+    """Count what a list of ranges (`0-1,4`) names; None for an empty one."""
+    spans = [span.partition("-") for span in ranges.strip().split(",") if span]
+    return sum(int(last or first) - int(first) + 1 for first, _, last in spans) or None
 
 
 def parse_meminfo(text: str) -> dict[str, int]:
@@ -111,7 +140,16 @@ def facts_of(host: HostMemory) -> dict[str, Any]:
         "shm_total_gib": host.shm_total_bytes,
         "shm_free_gib": host.shm_free_bytes,
     }
+    swap, swap_free = host.meminfo.get("SwapTotal"), host.meminfo.get("SwapFree")
+    if swap is not None and swap_free is not None:
+        sizes |= {"swap_total_gib": swap, "swap_used_gib": swap - swap_free}
     facts |= {name: round(size / GIB, 3) for name, size in sizes.items() if size is not None}
+    if host.load is not None:
+        facts["cpu_load_ratio"] = round(host.load / (os.cpu_count() or 1), 2)
+    if host.numa_nodes is not None:
+        facts["numa_nodes"] = host.numa_nodes
+    if host.transparent_hugepages:
+        facts["transparent_hugepages"] = host.transparent_hugepages
     return facts if kills is None else {**facts, "host_oom_kills": kills}
 
 
@@ -195,6 +233,9 @@ def _data(host: HostMemory) -> dict[str, Any]:
         "container_oom_kills": limit.oom_kills if limit else None,
         "shm_total_bytes": host.shm_total_bytes,
         "shm_free_bytes": host.shm_free_bytes,
+        "load": host.load,
+        "numa_nodes": host.numa_nodes,
+        "transparent_hugepages": host.transparent_hugepages,
     }
 
 
@@ -209,6 +250,13 @@ def _space(path: Path) -> tuple[int | None, int | None]:
 def _text(name: str, proc: Path) -> str:
     try:
         return read_kernel_file(name, proc)
+    except Unreadable:
+        return ""
+
+
+def _system(name: str, system: Path) -> str:
+    try:
+        return read_system_file(name, system)
     except Unreadable:
         return ""
 

@@ -72,8 +72,23 @@ def judge(events: Iterable[Event], source: str) -> ProbeResult:
     events = tuple(events)
     findings = [finding for event in events if (finding := _judge_event(event))]
     data = {"events": [{**asdict(event), **_meaning(event)} for event in events]}
+    facts = facts_of(events)
     calm = (f"No GPU error stands in the kernel log ({source}).", f"内核日志（{source}）中没有 GPU 错误。")
-    return conclude("kernel_log", calm, findings, {}, data, source)
+    return conclude("kernel_log", calm, findings, facts, data, source)
+
+
+def facts_of(events: tuple[Event, ...]) -> dict[str, Any]:
+    """Gather the facts; a log in which nothing stands says that nothing happened."""
+    xids = [event for event in events if event.kind == "xid"]
+    killed = [event for event in events if event.kind == "killed"]
+    facts: dict[str, Any] = {
+        "xid_codes": sorted({event.code for event in xids if event.code is not None}),
+        "xid_count": sum(event.count for event in xids),
+        "oom_kills_logged": sum(event.count for event in killed),
+        "pcie_errors_logged": sum(event.count for event in events if event.kind == "pcie"),
+        "nccl_crashes_logged": sum(event.count for event in events if event.kind == "nccl-crash"),
+    }
+    return {**facts, "oom_victim": killed[-1].detail.partition(" (")[0]} if killed else facts
 
 
 @cache

@@ -11,16 +11,29 @@ from probes.judging import Finding, conclude
 from probes.reading.files import Unreadable
 from probes.reading.processes import Process, engine_of_tree, read_processes, select_variables
 from probes.reading.servers import Server, read_servers
-from probes.reading.sockets import Listener, interfaces, read_listeners
+from probes.reading.sockets import Listener, infiniband_ports, interfaces, read_listeners
 from probes.registry import probe
 from probes.types import ProbeResult, Target
 
 USUAL_PORTS = (8000, 30000)
 HERE = frozenset({"localhost", "127.0.0.1", "::1", "0.0.0.0"})
 VARIABLES = (
-    *("NCCL_", "GLOO_", "MASTER_", "VLLM_HOST_IP", "VLLM_PORT", "RAY_ADDRESS", "HF_ENDPOINT", "HF_HUB_OFFLINE"),
+    *(
+        "NCCL_",
+        "GLOO_",
+        "MASTER_",
+        "VLLM_HOST_IP",
+        "VLLM_PORT",
+        "RAY_ADDRESS",
+        "HF_ENDPOINT",
+        "HF_HUB_OFFLINE",
+        "TRANSFORMERS_OFFLINE",
+    ),
     *("http_proxy", "https_proxy", "no_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"),
 )
+OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+ON = frozenset({"1", "ON", "YES", "TRUE"})
+"""What huggingface_hub takes for true, in capitals."""
 INTERFACE_VARIABLES = ("NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME")
 
 
@@ -39,7 +52,8 @@ def network(target: Target) -> ProbeResult:
         )
     environ = "\0".join(f"{name}={value}" for name, value in os.environ.items())
     variables = select_variables(environ, VARIABLES)
-    return judge(target.urls, servers, listeners, processes, {**variables, **_of_servers(servers)}, interfaces())
+    variables = {**variables, **_of_servers(servers)}
+    return judge(target.urls, servers, listeners, processes, variables, interfaces(), infiniband_ports())
 
 
 def wanted_ports(urls: tuple[str, ...], servers: tuple[Server, ...]) -> tuple[int, ...]:
@@ -61,11 +75,14 @@ def judge(
     processes: Mapping[int, Process],
     variables: Mapping[str, str],
     names: list[str],
+    adapters: Mapping[str, str] | None = None,
 ) -> ProbeResult:
-    """Judge who listens and what the variables say, with the names of the interfaces."""
+    """Judge who listens and what the variables say, with the names of the interfaces and the states of fast adapters."""
     held = {listener.port: listener for listener in listeners}
     rows = [{**asdict(listener), **_holder(listener, processes)} for listener in listeners]
     data: dict[str, Any] = {"listeners": rows, "variables": dict(variables), "interfaces": names}
+    data["infiniband"] = dict(adapters or {})
+    facts = facts_of(wanted_ports(urls, servers), set(held), variables, adapters)
     asked = [port for url in urls if (port := local_port(url))]
     findings: list[Finding | None] = [_silent(port) for port in asked if port not in held]
     findings += [_foreign(held[port], processes) for port in asked if port in held]
@@ -77,8 +94,26 @@ def judge(
     if not any(findings) and not listeners:
         said = "No server's port is known, and nobody listens on the usual ones."
         said_zh = "没有已知的服务端口，常用端口也无人监听。"
-        return ProbeResult("network", "unknown", said, said_zh, data=data, source="/proc/net/tcp")
-    return conclude("network", _calm(listeners, processes), findings, {}, data, "/proc/net/tcp")
+        return ProbeResult("network", "unknown", said, said_zh, facts, data, "/proc/net/tcp")
+    return conclude("network", _calm(listeners, processes), findings, facts, data, "/proc/net/tcp")
+
+
+def facts_of(
+    ports: tuple[int, ...], held: set[int], variables: Mapping[str, str], adapters: Mapping[str, str] | None
+) -> dict[str, Any]:
+    """Gather the facts; a port counts as listening when one of those that matter does."""
+    set_here = {name.lower() for name, value in variables.items() if value}
+    facts: dict[str, Any] = {
+        "port_listening": bool(held & set(ports)),
+        "proxy_set": bool(set_here & {"http_proxy", "https_proxy", "all_proxy"}),
+        "hub_offline": any(variables.get(name, "").upper() in ON for name in OFFLINE_VARIABLES),
+        "nccl_socket_ifname": variables.get("NCCL_SOCKET_IFNAME") or "unset",
+        "nccl_debug": variables.get("NCCL_DEBUG") or "unset",
+    }
+    if adapters:
+        facts["infiniband_ports_active"] = sum(state == "ACTIVE" for state in adapters.values())
+        facts["infiniband_ports_down"] = sum(state != "ACTIVE" for state in adapters.values())
+    return facts
 
 
 def _is_ours(server: Server) -> bool:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from kb.expressions import evaluate
 from probes.kernel_log import entry_of, judge, kernel_log, load_catalogue, read
 from probes.reading.kernel_events import parse_events, parse_line, time_of
 from probes.types import Target
@@ -192,3 +193,26 @@ def test_every_entry_of_the_catalogue_is_whole() -> None:
         assert set(entry) <= {"layer", "status", "action", "en", "zh", "disputed"}
     assert not set(catalogue["sxid"]["fatal"]) & set(catalogue["sxid"]["harmless"])
     assert entry_of(31)["layer"] == "application"
+
+
+def test_facts_of_a_kernel_log() -> None:
+    lines = [
+        JOURNAL + "NVRM: Xid (PCI:0000:c1:00): 31, pid=1, MMU Fault",
+        JOURNAL + "NVRM: Xid (PCI:0000:c1:00): 31, pid=2, MMU Fault",
+        JOURNAL + "NVRM: Xid (PCI:0000:05:00): 79, GPU has fallen off the bus.",
+        JOURNAL + "Out of memory: Killed process 4711 (python3) total-vm:1kB, anon-rss:2kB",
+        JOURNAL + "Memory cgroup out of memory: Killed process 9 (VLLM::EngineCor) total-vm:1kB",
+    ]
+    facts = judge(parse_events(lines), "journalctl").facts
+    assert facts == {
+        "xid_codes": [31, 79],
+        "xid_count": 3,
+        "oom_kills_logged": 2,
+        "oom_victim": "VLLM::EngineCor",
+        "pcie_errors_logged": 0,
+        "nccl_crashes_logged": 0,
+    }
+    assert evaluate("79 in xid_codes", facts) is True
+    assert evaluate("7 in xid_codes", facts) is False
+    assert evaluate("79 in xid_codes", {}) is None
+    assert judge((), "journalctl").facts["xid_codes"] == []

@@ -13,7 +13,14 @@ from probes.container import Container, kind_of, parse_limit, parse_quota
 from probes.network import local_port, wanted_ports
 from probes.reading.processes import Process, read_processes
 from probes.reading.servers import Server, parse_host, parse_port, read_servers
-from probes.reading.sockets import Listener, interfaces, parse_address, parse_table, read_listeners
+from probes.reading.sockets import (
+    Listener,
+    infiniband_ports,
+    interfaces,
+    parse_address,
+    parse_table,
+    read_listeners,
+)
 from probes.types import Target
 
 SERVER = Server(10, "vllm", "vllm serve MODEL --port 8000", 8000)
@@ -77,22 +84,22 @@ def test_a_running_server_tells_its_log_and_its_variables(tmp_path: Path) -> Non
     assert server.port == 8123
     assert set(server.variables) == {"CUDA_LAUNCH_BLOCKING", "HF_TOKEN"}
     assert "aBcDeFgHiJ" not in server.variables["HF_TOKEN"]
-    result = engine_processes.judge((server,))
+    result = engine_processes.judge((server,), 2000.0)
     assert result.status == "warning"
     assert result.summary.startswith("CUDA_LAUNCH_BLOCKING is set for vllm")
 
 
 def test_no_server_is_unknown_and_a_sound_one_is_named() -> None:
-    assert engine_processes.judge(()).status == "unknown"
-    result = engine_processes.judge((SERVER,))
+    assert engine_processes.judge((), 2000.0).status == "unknown"
+    result = engine_processes.judge((SERVER,), 2000.0)
     assert (result.status, result.summary) == ("ok", "Running: vllm (pid 10, port 8000).")
     assert result.data["servers"][0]["url"] == "http://127.0.0.1:8000"
 
 
 def test_a_worker_that_died_or_hangs() -> None:
-    dead = engine_processes.judge((replace(SERVER, dead_workers=(13,)),))
+    dead = engine_processes.judge((replace(SERVER, dead_workers=(13,)),), 2000.0)
     assert (dead.status, dead.summary) == ("critical", "Worker process 13 of vllm (pid 10) has died.")
-    stuck = engine_processes.judge((replace(SERVER, stuck_workers=(12,)),))
+    stuck = engine_processes.judge((replace(SERVER, stuck_workers=(12,)),), 2000.0)
     assert stuck.status == "warning"
 
 
@@ -235,3 +242,71 @@ def test_the_kind_of_container_is_told_by_its_marks(tmp_path: Path) -> None:
     assert kind_of(tmp_path, "0::/\n", {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}) == "kubernetes"
     (tmp_path / ".dockerenv").touch()
     assert kind_of(tmp_path, "0::/\n", {}) == "docker"
+
+
+def test_facts_of_servers(tmp_path: Path) -> None:
+    log = tmp_path / "vllm.log"
+    log.touch()
+    servers = (
+        replace(SERVER, started=1000.0, dead_workers=(13, 14)),
+        replace(SERVER, pid=20, started=1500.0, log=str(log), stuck_workers=(21,)),
+    )
+    assert engine_processes.judge(servers, 2000.0).facts == {
+        "engine_running": True,
+        "engine_count": 2,
+        "engine_workers_dead": 2,
+        "engine_workers_stuck": 1,
+        "engine_uptime_seconds": 500,
+        "engine_log_path": str(log),
+    }
+    assert engine_processes.judge((), 2000.0).facts == {"engine_running": False, "engine_count": 0}
+    gone = replace(SERVER, log=str(tmp_path / "gone.log"))
+    assert "engine_log_path" not in engine_processes.judge((gone,), 2000.0).facts
+
+
+def test_facts_of_the_network() -> None:
+    variables = {"https_proxy": "http://proxy:3128", "HF_HUB_OFFLINE": "1", "NCCL_SOCKET_IFNAME": "eth0"}
+    listeners = (Listener(8000, "0.0.0.0", 10),)
+    adapters = {"mlx5_0/1": "ACTIVE", "mlx5_1/1": "DOWN"}
+    result = network.judge(URL, (), listeners, HOST, variables, ["lo", "eth0"], adapters)
+    assert result.facts == {
+        "port_listening": True,
+        "proxy_set": True,
+        "hub_offline": True,
+        "nccl_socket_ifname": "eth0",
+        "nccl_debug": "unset",
+        "infiniband_ports_active": 1,
+        "infiniband_ports_down": 1,
+    }
+    result = network.judge((), (), (), HOST, {"HF_HUB_OFFLINE": "0", "http_proxy": ""}, ["lo"])
+    assert (result.facts["port_listening"], result.facts["proxy_set"], result.facts["hub_offline"]) == (False,) * 3
+    assert "infiniband_ports_active" not in result.facts
+
+
+def test_states_of_fast_adapters_are_read(tmp_path: Path) -> None:
+    assert infiniband_ports(tmp_path) == {}
+    for port, state in (("mlx5_0/ports/1", "4: ACTIVE\n"), ("mlx5_bond_0/ports/1", "1: DOWN\n")):
+        folder = tmp_path / "class/infiniband" / port
+        folder.mkdir(parents=True)
+        (folder / "state").write_text(state)
+    assert infiniband_ports(tmp_path) == {"mlx5_0/1": "ACTIVE", "mlx5_bond_0/1": "DOWN"}
+
+
+def test_facts_of_the_container() -> None:
+    assert container.judge(BOX).facts == {
+        "in_container": True,
+        "gpus_passed_in": 2,
+        "cpu_limit": 16.0,
+        "open_files_limit": 1 << 20,
+        "locked_memory_unlimited": True,
+    }
+    bare = container.judge(replace(BOX, kind="", cpus=None, open_files=None, locked_memory="65536"))
+    assert bare.facts["cpu_limit"] == 64.0
+    assert not bare.facts["in_container"]
+    assert "open_files_limit" not in bare.facts
+
+
+def test_the_user_of_a_server_is_read() -> None:
+    here = Process(os.getpid(), 1, "S", "vllm", ("vllm", "serve", "m"))
+    (server,) = read_servers({here.pid: here})
+    assert server.user == os.getuid()

@@ -15,15 +15,22 @@ from pathlib import Path
 CAP_BYTES = 1 << 20
 PROC = Path("/proc")
 CGROUP = Path("/sys/fs/cgroup")
+SYSTEM = Path("/sys")
 SYNTHETIC = ("/proc", "/sys")
 
 KERNEL_FILES = re.compile(
-    r"(meminfo|vmstat|stat|uptime|version|sys/kernel/osrelease|driver/nvidia/version|net/tcp6?"
+    r"(meminfo|vmstat|stat|uptime|loadavg|version|sys/kernel/osrelease|driver/nvidia/version|net/tcp6?"
     r"|self/(cgroup|mounts|limits|net/tcp6?)|[0-9]{1,10}/(cmdline|comm|stat|status|cgroup|environ|maps|limits))"
 )
 CGROUP_FILES = re.compile(
     r"(memory\.(max|high|current|stat|events|limit_in_bytes|usage_in_bytes|oom_control)|cpu\.(max|cfs_quota_us|cfs_period_us)"
     r"|pids\.(max|current))"
+)
+
+
+SYSTEM_FILES = re.compile(
+    r"(devices/system/node/online|kernel/mm/transparent_hugepage/enabled"
+    r"|class/infiniband/[\w.-]{1,64}/ports/[0-9]{1,3}/(state|rate|link_layer))"
 )
 
 
@@ -53,6 +60,13 @@ def read_kernel_file(name: str, root: Path = PROC, cap_bytes: int = CAP_BYTES) -
     if not KERNEL_FILES.fullmatch(name):
         raise Unreadable(f"{root / name} is not among the kernel files that are read.")
     return _read_synthetic(root / name, cap_bytes)
+
+
+def read_system_file(name: str, root: Path = SYSTEM) -> str:
+    """Return a file of /sys that is on the fixed list, as `devices/system/node/online`. Raises Unreadable."""
+    if not SYSTEM_FILES.fullmatch(name):
+        raise Unreadable(f"{root / name} is not among the kernel files that are read.")
+    return _read_synthetic(root / name, 1 << 12)
 
 
 def read_cgroup_file(group: str, name: str, root: Path = CGROUP) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from probes.reading.files import PROC, Unreadable, read_link
+from probes.reading.files import PROC, Unreadable, read_kernel_file, read_link
 from probes.reading.processes import Process, engine_of, engine_of_tree, read_variables
 
 DEFAULT_PORTS = {"vllm": 8000, "sglang": 30000, "tgi": 3000, "llama.cpp": 8080, "lmdeploy": 23333}
@@ -49,6 +49,8 @@ class Server:
     workers: tuple[int, ...] = ()
     dead_workers: tuple[int, ...] = ()
     stuck_workers: tuple[int, ...] = ()
+    user: int | None = None
+    """The numeric id of the user that it runs as."""
 
     @property
     def url(self) -> str:
@@ -99,6 +101,7 @@ def _server(pid: int, processes: Mapping[int, Process], root: Path) -> Server:
         tuple(children),
         tuple(other for other in children if processes[other].state == "Z"),
         tuple(other for other in children if processes[other].state == "D"),
+        _user(pid, root),
     )
 
 
@@ -118,6 +121,14 @@ def _log(pid: int, root: Path) -> str:
     except Unreadable:
         return ""
     return target if target.startswith("/") and not target.startswith(("/dev/", "/proc/")) else ""
+
+
+def _user(pid: int, root: Path) -> int | None:
+    try:
+        found = re.search(r"^Uid:\s+(\d+)", read_kernel_file(f"{pid}/status", root), re.MULTILINE)
+    except Unreadable:
+        return None
+    return int(found[1]) if found else None
 
 
 def _variables(pid: int, root: Path) -> dict[str, str]:

@@ -10,7 +10,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from probes.reading.files import PROC, Unreadable, list_descriptors, read_kernel_file, read_link
+from probes.reading.files import (
+    PROC,
+    SYSTEM,
+    Unreadable,
+    list_descriptors,
+    read_kernel_file,
+    read_link,
+    read_system_file,
+)
 
 LISTEN = "0A"
 INODE = re.compile(r"socket:\[(\d+)\]")
@@ -54,6 +62,19 @@ def parse_address(field: str) -> str:
 def interfaces() -> list[str]:
     """List the network interfaces of this host or container."""
     return [name for _, name in socket.if_nameindex()]
+
+
+def infiniband_ports(root: Path = SYSTEM) -> dict[str, str]:
+    """Read the state (`ACTIVE`, `DOWN`, `INIT`) of every port of the InfiniBand and RoCE adapters, as `mlx5_0/1`."""
+    found = {}
+    for path in sorted((root / "class/infiniband").glob("*/ports/*")):
+        adapter, port = path.parts[-3], path.parts[-1]
+        try:
+            state = read_system_file(f"class/infiniband/{adapter}/ports/{port}/state", root)
+        except Unreadable:
+            continue
+        found[f"{adapter}/{port}"] = state.rpartition(":")[2].strip()
+    return found
 
 
 def _second_table(root: Path) -> str:
