@@ -37,19 +37,42 @@ def checkup(
     host: Path | None = typer.Option(
         None, "--host", metavar="FILE", help="Show a recorded host (checkup --json) in place of this machine."
     ),
+    checklist: str = typer.Option(
+        "",
+        "--checklist",
+        metavar="NAME",
+        help="Answer a checklist: deploy, performance, hardware, software, host, configuration, requests, asking, all.",
+    ),
+    command: str = typer.Option(
+        "",
+        "--command",
+        metavar="TEXT",
+        help="The serving command that a checklist judges [that of the running server].",
+    ),
     as_json: bool = JSON,
 ) -> int:
     """Run every passive probe and say what is wrong, worst first. Reads only; changes nothing.
 
     Exit codes: 0 ok, 1 warning, 2 critical, 3 unknown. `--json > host.json` records the host for `ask --host host.json`.
+    With --checklist: 0 nothing fails, 1 something does not hold, 3 nothing could be told.
     """
     from probes.registry import worst_status
     from ui.render import language_of
 
     if host and (watch or active):
         raise InputError("a recorded host does not change: --host goes with neither --watch nor --active.")
+    if checklist and watch:
+        raise InputError("a checklist is answered once: --checklist does not go with --watch.")
+    if command and not checklist:
+        raise InputError(
+            "--command is judged by a checklist: crashcart checkup --checklist deploy --command 'vllm serve …'."
+        )
     chosen = settings(lang=lang, probe_seconds=seconds)
     shown_in = language_of(chosen.lang)
+    if checklist:
+        return answer_checklist(
+            checklist, looker(host, active, seconds, shown_in, quiet=as_json), command, shown_in, as_json
+        )
     look = looker(host, active, seconds, shown_in, quiet=as_json)
     if watch:
         return EXIT_CODES[worst_status(keep_watching(look, watch, shown_in, everything, as_json))]
@@ -79,6 +102,22 @@ def looker(host: Path | None, active: bool, seconds: float | None, lang: Languag
             return run_checkup(target, chosen.probe_seconds, on_result)
 
     return look
+
+
+def answer_checklist(name: str, look: Look, command: str, lang: Language, as_json: bool) -> int:
+    """Print a checklist answered from one look; gives the exit code."""
+    from assistant.checklists import answer, choose, to_json, values_of
+
+    checklist = choose(name)
+    values = values_of(look(), command)
+    if as_json:
+        print_json(to_json(checklist, values))
+    else:
+        from ui.checklist import render_checklist
+
+        render_checklist(checklist, values, lang)
+    replies = [answered.reply for _, items in answer(checklist, values) for answered in items]
+    return 1 if "no" in replies else 0 if "yes" in replies else 3
 
 
 def show(results: list[ProbeResult], lang: Language, everything: bool, as_json: bool) -> None:
