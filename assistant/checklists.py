@@ -128,7 +128,7 @@ def choose(name: str) -> Checklist:
 
 def values_of(results: Sequence[ProbeResult], command: str = "") -> dict[str, Any]:
     """Every name that an item may use: facts, the command's settings, and the status of each probe that could look."""
-    facts = {name: value for r in results for name, value in r.facts.items() if value is not None}
+    facts = {name: value for r in results for name, value in r.facts.items() if value not in (None, "unknown")}
     statuses = {f"status_{r.probe}": r.status for r in results if r.status != "unknown"}
     return {**configuration_facts(serving_command(command, results), facts), **facts, **statuses}
 
