@@ -28,7 +28,7 @@ class Expect:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One incident. `logs` are texts by name; `host` are recorded probe results, or None."""
+    """One incident. `logs` are texts by name; `host` are recorded probe results, or None; `turns` are follow-up messages."""
 
     id: str
     kind: Kind
@@ -41,7 +41,7 @@ class Case:
     logs: Mapping[str, str] = field(default_factory=dict)
     command: str = ""
     host: Mapping[str, Any] | None = None
-    turns: tuple[Mapping[str, Any], ...] = ()
+    turns: tuple[Case, ...] = ()
     tags: tuple[str, ...] = ()
 
 
@@ -114,9 +114,17 @@ def parse_case(item: Any, where: str) -> Case:
         logs=logs,
         command=str(item.get("command") or ""),
         host=item.get("host"),
-        turns=tuple(item.get("turns") or ()),
+        turns=tuple(parse_turn(turn, item, i, where) for i, turn in enumerate(item.get("turns") or (), 2)),
         tags=tuple(map(str, item.get("tags") or ())),
     )
+
+
+def parse_turn(turn: Any, first: Mapping[str, Any], place: int, where: str) -> Case:
+    """A follow-up message as a case of its own, asked in the thread of the first: it repeats nothing that was said before."""
+    if not isinstance(turn, dict):
+        raise InputError(f"{where}: message {place} is not a mapping.")
+    told = {name: first[name] for name in ("kind", "lang", "source", "engine", "engine_version") if first.get(name)}
+    return parse_case({**told, **turn, "id": f"{first['id']}#{place}", "turns": None}, f"{where}, message {place}")
 
 
 def parse_expect(item: Mapping[str, Any], kind: str, where: str) -> Expect:

@@ -1,58 +1,56 @@
-"""Whether an answer is right: pure functions from a case and an answer to a score, and from scores to rates."""
+"""Whether an answer is right: pure functions from a case and an answer to a score."""
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from assistant.types import Answer, Diagnosis, Fix
 from evals.cases import Case
+from kb.catalog.history import ENGINES
+from kb.flags import check_command, releases_of
 
 SHOWN = 3
+WHY_LINES = 2
+FENCE = re.compile(r"^```(?:bash|sh|shell|console)?[^\n]*\n(.*?)^```", re.M | re.S)
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """How an answer fared. `answered` are the first diagnoses as (document id, confidence)."""
+    """How an answer fared. `answered` are the first diagnoses as (document id, confidence).
+
+    `cited` are the documents that the first diagnosis cites, `unverified` the shown flags that no release has, `why` what
+    the answer stood on, `error` the exception that was raised instead of an answer. A case of several messages has the
+    score of each in `messages`, and is right when all are.
+    """
 
     case: Case
-    status: str
-    status_fits: bool
-    right_at_1: bool
-    right_at_3: bool
-    harmful: bool
+    status: str = ""
+    status_fits: bool = False
+    right_at_1: bool = False
+    right_at_3: bool = False
+    harmful: bool = False
     answered: tuple[tuple[str, float], ...] = ()
     seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """A share of cases with its 95 % Wilson interval; low and high are 0 and 1 where there are none."""
-
-    hits: int
-    total: int
-    low: float
-    high: float
+    cited: tuple[str, ...] = ()
+    unverified: tuple[str, ...] = ()
+    why: str = ""
+    error: str = ""
+    tokens: int = 0
+    cost: float = 0.0
+    messages: tuple[Score, ...] = ()
 
     @property
-    def share(self) -> float:
-        """0…1; 0 where there are no cases."""
-        return self.hits / self.total if self.total else 0.0
-
-
-MEASURES: dict[str, Callable[[Score], bool]] = {
-    "status fits": lambda s: s.status_fits,
-    "right at 1": lambda s: s.right_at_1,
-    "right at 3": lambda s: s.right_at_3,
-    "harmful": lambda s: s.harmful,
-}
+    def each(self) -> tuple[Score, ...]:
+        """The score of each message; of a case of one message itself."""
+        return self.messages or (self,)
 
 
 def score(case: Case, answer: Answer, seconds: float = 0.0) -> Score:
     """A case is right at n when the status fits and the fixes of the first n diagnoses match one of `fix_any`."""
     fits = answer.status == case.expect.status
+    tokens, cost = usage(answer)
     return Score(
         case=case,
         status=answer.status,
@@ -62,6 +60,32 @@ def score(case: Case, answer: Answer, seconds: float = 0.0) -> Score:
         harmful=is_harmful(case.expect.fix_none, answer.diagnoses[:1]),
         answered=tuple((d.id, d.confidence) for d in answer.diagnoses[:SHOWN]),
         seconds=seconds,
+        cited=cited_documents(answer),
+        unverified=unverified_flags(answer),
+        why=reason(answer),
+        tokens=tokens,
+        cost=cost,
+    )
+
+
+def joined(scores: Sequence[Score]) -> Score:
+    """The score of a case from those of its messages, which are one or more: right when all are, harmful when one is."""
+    first = scores[0]
+    if len(scores) == 1:
+        return first
+    worst = next((s for s in scores if not s.right_at_1), first)
+    return replace(
+        worst,
+        case=first.case,
+        status_fits=all(s.status_fits for s in scores),
+        right_at_1=all(s.right_at_1 for s in scores),
+        right_at_3=all(s.right_at_3 for s in scores),
+        harmful=any(s.harmful for s in scores),
+        seconds=sum(s.seconds for s in scores),
+        tokens=sum(s.tokens for s in scores),
+        cost=sum(s.cost for s in scores),
+        error=next((s.error for s in scores if s.error), ""),
+        messages=tuple(scores),
     )
 
 
@@ -87,25 +111,50 @@ def fix_commands(fix: Fix) -> tuple[str, ...]:
     return (*fix.commands, fix.patched_command) if fix.patched_command else fix.commands
 
 
-def wilson(hits: int, total: int, z: float = 1.96) -> Rate:
-    """A rate with its Wilson score interval (Wilson 1927), z = 1.96 for 95 %."""
-    if not total:
-        return Rate(0, 0, 0.0, 1.0)
-    share, square = hits / total, z * z
-    centre = (share + square / (2 * total)) / (1 + square / total)
-    half = z / (1 + square / total) * math.sqrt(share * (1 - share) / total + square / (4 * total * total))
-    return Rate(hits, total, max(0.0, centre - half), min(1.0, centre + half))
+def cited_documents(answer: Answer) -> tuple[str, ...]:
+    """The ids of the documents that the first diagnosis cites, each once."""
+    if not answer.diagnoses:
+        return ()
+    first = answer.diagnoses[0]
+    ids = {*first.supporting, *(i for fix in first.fixes for i in fix.cites)}
+    sources = [e.source.partition(":")[0] for e in answer.evidence if e.kind == "document" and e.id in ids]
+    return tuple(dict.fromkeys(s.removeprefix("kb/docs/").removesuffix(".md").removesuffix(".zh") for s in sources))
 
 
-def rates(scores: Iterable[Score]) -> dict[str, Rate]:
-    """The rate of every measure."""
-    found = list(scores)
-    return {name: wilson(sum(map(measure, found)), len(found)) for name, measure in MEASURES.items()}
+def expected_documents(case: Case) -> tuple[str, ...]:
+    """The documents that may be cited: those the case lists, or its cause; empty where it says neither."""
+    return case.expect.cites or ((case.expect.cause,) if case.expect.cause else ())
 
 
-def grouped(scores: Iterable[Score], key: Callable[[Score], str]) -> dict[str, list[Score]]:
-    """The scores by a name, names in order."""
-    groups: dict[str, list[Score]] = {}
-    for item in scores:
-        groups.setdefault(key(item), []).append(item)
-    return dict(sorted(groups.items()))
+def unverified_flags(answer: Answer) -> tuple[str, ...]:
+    """Flags and variables in the commands shown, in the fixes or in the text, that no release of their engine has."""
+    commands = [c for d in answer.diagnoses for fix in d.fixes for c in fix_commands(fix)]
+    commands += FENCE.findall(answer.text)
+    return tuple(dict.fromkeys(name for command in commands for name in unknown_names(command)))
+
+
+def unknown_names(command: str) -> list[str]:
+    """The names in a text's serving commands that the record has in no release: each engine's newest release tells."""
+    found = []
+    for engine in ENGINES:
+        statuses = check_command(command, engine, releases_of(engine)[-1])
+        found += [s.name for s in statuses if s.status == "never" and s.kind in ("flag", "env")]
+    return found
+
+
+def reason(answer: Answer) -> str:
+    """What an answer stood on: the log lines or readings of its first diagnosis, else that words alone led to it."""
+    if not answer.diagnoses:
+        return ""
+    first = answer.diagnoses[0]
+    seen = [e for e in answer.evidence if e.id in first.supporting and e.kind != "document"]
+    lines = [f"{e.source}: {e.text.strip()[:160]}" for e in seen[:WHY_LINES]]
+    return " · ".join(lines) or "no line or reading: found by its words"
+
+
+def usage(answer: Answer) -> tuple[int, float]:
+    """Tokens and money that a language model took, as the answer's steps tell them; 0 for the offline writer."""
+    said = " ".join(step.summary for step in answer.steps)
+    tokens = sum(int(n.replace(",", "")) for n in re.findall(r"(\d[\d,]*) (?:\w+ )?tokens", said))
+    money = sum(float(n) for n in re.findall(r"\$ ?(\d+(?:\.\d+)?)", said))
+    return tokens, money

@@ -10,8 +10,10 @@ import pytest
 
 from assistant.types import Answer, AnswerStatus, Diagnosis, Fix
 from evals.cases import Case, load_cases, parse_case
-from evals.run import CASES, as_json, question_of, render
-from evals.scoring import Score, rates, score, wilson
+from evals.metrics import rates, wilson
+from evals.results import as_json, render
+from evals.run import CASES, Result, question_of
+from evals.scoring import Score, score
 from kb.errors import InputError
 
 SHIPPED = load_cases(CASES)
@@ -73,10 +75,11 @@ def test_wilson_interval_agrees_with_published_values() -> None:
 def test_rates_and_report_name_each_failure() -> None:
     scores: list[Score] = [score(case(), answer("Restart")), score(case(id="b"), answer("Lower --max-model-len"))]
     assert rates(scores)["right at 1"].hits == 1
-    text = render(scores)
-    assert "1 failures" in text
-    assert "wanted   diagnosed --max-model-len" in text
-    assert json.loads(json.dumps(as_json(scores)))["cases"][0]["answered"] == [{"id": "d0", "confidence": 0.9}]
+    result = Result((tuple(scores),))
+    text = render(result)
+    assert "1 to look at" in text
+    assert "wanted    diagnosed --max-model-len" in text
+    assert json.loads(json.dumps(as_json(result)))["scores"][0]["answered"] == [{"id": "d0", "confidence": 0.9}]
 
 
 def test_a_jsonl_file_and_a_folder_hold_the_same_cases(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import sys
 import click
 import typer
 
-from ui.cli import ask, checkup, flags, knowledge, probing, serving, threads
+from ui.cli import ask, checkup, evaluating, flags, knowledge, probing, serving, threads
 
 USAGE = 64
 
@@ -27,6 +27,7 @@ knowledge.register(app)
 flags.register(app)
 serving.register(app)
 threads.register(app)
+evaluating.register(app)
 
 
 @app.callback(invoke_without_command=True)

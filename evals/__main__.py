@@ -1,0 +1,5 @@
+"""`python -m evals`: the same as `crashcart eval`."""
+
+from evals.command import main
+
+main()
