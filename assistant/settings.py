@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from kb.errors import InputError
@@ -30,7 +30,23 @@ class Settings:
     chroma_url: str = ""
     """A Chroma server (http://host:port) in place of the embedded store."""
     model: str = "none"
-    """A language model behind an OpenAI-compatible endpoint; none: the offline writer."""
+    """A language model behind an OpenAI-compatible endpoint, NAME or NAME@BASE_URL; none: the offline writer."""
+    model_url: str = ""
+    """The endpoint of a model given by name alone; empty: OpenAI's."""
+    model_key: str = field(default="", repr=False)
+    """The key of that endpoint; empty: OPENAI_API_KEY, which is sent to OpenAI alone."""
+    model_seconds: float = 60.0
+    """The deadline of the model's part of an answer; then the offline answer is given."""
+    model_tokens: int = 60_000
+    """The tokens that an answer may cost, read and written."""
+    model_calls: int = 8
+    """The tool calls that an answer may take; 0: none are offered."""
+    model_context: int = 16_384
+    """The tokens that the model can read at once."""
+    price_in: float = 0.0
+    """Money per million tokens read; 0: no money is shown."""
+    price_out: float = 0.0
+    """Money per million tokens written."""
     lang: str = "auto"
     """auto, en or zh."""
     probe_seconds: float = 5.0
@@ -43,10 +59,20 @@ class Settings:
     """Folders, joined by ':', where models are kept; empty: the Hugging Face cache."""
     urls: str = ""
     """Engine addresses, joined by ',', that probes may ask."""
+    engine_api_key: str = field(default="", repr=False)
+    """The key that engines at `urls` want; sent to no other address."""
+    active: bool = False
+    """Whether probes may put load on engines: the speed probe asks for completions of bounded length."""
     threads_url: str = ""
     """A database for the conversations (postgresql+psycopg://…); empty: a SQLite file in the home folder."""
     thread_days: float = 90.0
     """Conversations are forgotten so many days after their last question; 0 keeps them."""
+    token: str = ""
+    """What a client of the API sends as `Authorization: Bearer …`; empty: nothing is asked, on this machine only."""
+    login: str = ""
+    """NAME:PASSWORD of the page; empty: nothing is asked, on this machine only."""
+    allowed_hosts: str = ""
+    """Names, joined by ',', under which the server is reached beside its own address."""
     host: str = "127.0.0.1"
     port: int = 7860
 

@@ -14,7 +14,8 @@ def target_of(settings: Settings, active: bool = False) -> Target:
         log_roots=_parts(settings.log_roots, ":"),
         model_directories=_parts(settings.model_directories, ":"),
         home=str(settings.home_folder),
-        active=active,
+        engine_api_key=settings.engine_api_key,
+        active=active or settings.active,
     )
 
 

@@ -20,6 +20,8 @@ class Target:
     """Crashcart's own folder, where the compiled knowledge base is kept; empty: it is compiled anew."""
     environments: tuple[str, ...] = ()
     """site-packages folders whose installed packages count; empty: those of the Python on PATH and of running engines."""
+    engine_api_key: str = field(default="", repr=False)
+    """Sent as a bearer token to `urls`, and nowhere else."""
     active: bool = False
     """Whether probes may put load on a server: the operator's word, for this one look."""
 
