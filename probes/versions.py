@@ -7,18 +7,21 @@ from dataclasses import asdict
 from typing import Any
 
 from probes.judging import Finding, conclude
-from probes.reading.compatibility import check_environment, check_gpu, cuda_of_driver
+from probes.reading.compatibility import ENGINES, check_environment, check_forward, check_gpu, cuda_of_driver
 from probes.reading.environments import Environment, read_environments
 from probes.reading.files import PROC, Unreadable, read_kernel_file, read_text
 from probes.reading.gpus import Driver
 from probes.reading.nvml import read_driver, read_memory
 from probes.reading.processes import read_processes
+from probes.reading.torch_build import has_code, has_ptx, read_architectures
 from probes.reading.unavailable import GpuUnavailable
 from probes.registry import probe
 from probes.types import ProbeResult, Target
 
-ENGINES = ("vllm", "sglang", "text-generation-server", "tensorrt-llm", "lmdeploy")
-CHECKED = (*ENGINES, "transformers")
+CHECKED = (
+    *(*ENGINES, "transformers", "torch", "torchvision", "torchaudio", "xformers", "flashinfer-python", "flash-attn"),
+    *("compressed-tensors", "xgrammar", "sgl-kernel", "tokenizers", "huggingface-hub"),
+)
 SHOWN = (
     *ENGINES,
     *("torch", "torchvision", "torchaudio", "transformers", "huggingface-hub", "tokenizers", "safetensors", "numpy"),
@@ -56,26 +59,42 @@ def versions(target: Target) -> ProbeResult:
     """Read the versions of driver, CUDA, PyTorch, engine, their packages and the system. Says when they do not fit
     together; starts no Python and imports nothing."""
     environments = read_environments(target.environments, read_processes(), os.environ, CHECKED)
-    return judge(environments, _driver(), _capability(), system())
+    capability, name = _gpu()
+    used = choose(environments)
+    has_torch = used is not None and used.torch_cuda and capability is not None
+    architectures = read_architectures(used.path) if used and has_torch else ()
+    return judge(environments, _driver(), capability, system(), name, architectures)
 
 
 def judge(
-    environments: tuple[Environment, ...], driver: Driver | None, capability: float | None, machine: Mapping[str, str]
+    environments: tuple[Environment, ...],
+    driver: Driver | None,
+    capability: float | None,
+    machine: Mapping[str, str],
+    name: str = "",
+    architectures: tuple[str, ...] = (),
 ) -> ProbeResult:
-    """Judge the environment that counts against the driver and the GPU."""
+    """Judge the environment that counts against the driver and the GPU, called `name`.
+
+    `architectures` is what its PyTorch was built for, empty where that is not known.
+    """
     used = choose(environments)
     facts = facts_of(used, driver)
+    if architectures and capability is not None:
+        facts["torch_has_gpu_code"] = has_code(capability, architectures) or has_ptx(capability, architectures)
     data: dict[str, Any] = {
         "driver": asdict(driver) if driver else None,
         "environments": [_shown(environment) for environment in environments],
         "used": used.path if used else None,
+        "torch_architectures": list(architectures),
         **machine,
     }
     said, said_zh = _summary(used, driver)
     source = used.path if used else "NVML"
-    findings = (
-        [*check_environment(used, driver), *check_gpu(used, capability), *_several(environments, used)] if used else []
-    )
+    findings = check_forward(driver, name)
+    if used:
+        findings += check_environment(used, driver) + check_gpu(used, capability, architectures, driver)
+        findings += _several(environments, used)
     if not findings and (used is None or driver is None):
         return ProbeResult(
             "versions",
@@ -152,13 +171,14 @@ def _driver() -> Driver | None:
     return Driver(version, cuda_of_driver(version)) if version else None
 
 
-def _capability() -> float | None:
-    """Read the lowest compute capability of the GPUs; None where no GPU can be asked."""
+def _gpu() -> tuple[float | None, str]:
+    """Read the lowest compute capability and that GPU's name; None and empty where no GPU can be asked."""
     try:
         gpus, _ = read_memory()
     except GpuUnavailable:
-        return None
-    return min((gpu.compute_capability for gpu in gpus if gpu.compute_capability), default=None)
+        return None, ""
+    told = [(gpu.compute_capability, gpu.gpu.name) for gpu in gpus if gpu.compute_capability]
+    return min(told, default=(None, ""))
 
 
 def _several(environments: tuple[Environment, ...], used: Environment) -> list[Finding]:

@@ -9,7 +9,14 @@ import pytest
 import yaml
 
 from probes import versions
-from probes.reading.compatibility import OLDEST_DRIVER, check_environment, check_gpu, cuda_of_driver, is_older
+from probes.reading.compatibility import (
+    OLDEST_DRIVER,
+    check_environment,
+    check_forward,
+    check_gpu,
+    cuda_of_driver,
+    is_older,
+)
 from probes.reading.environments import (
     Environment,
     find_environments,
@@ -22,6 +29,7 @@ from probes.reading.environments import (
 )
 from probes.reading.gpus import Driver
 from probes.reading.processes import Process
+from probes.reading.torch_build import has_code, has_ptx, parse_architectures, read_architectures
 from probes.types import ProbeResult, Target
 
 ROOT = Path(__file__).parent.parent
@@ -141,7 +149,8 @@ def test_all_that_fits_together_is_ok(install: Install) -> None:
 def test_every_fact_of_versions_is_read_from_some_environment(install: Install) -> None:
     facts = yaml.safe_load((ROOT / "kb/data/facts.yaml").read_text("utf-8"))
     packages = dict.fromkeys(("vllm", "sglang", "torch", "transformers", "huggingface_hub", "numpy"), "1.0")
-    given = set(judged(install(**packages), DRIVER).facts)
+    environment = read_environment(str(install(**packages)), "given", versions.CHECKED)
+    given = set(versions.judge((environment,), DRIVER, 9.0, {}, "NVIDIA H100", ("sm_90",)).facts)
     assert given == {name for name, fact in facts.items() if fact["probe"] == "versions"}
 
 
@@ -207,6 +216,110 @@ def test_versions_are_compared_by_number() -> None:
 def test_a_torch_without_code_for_the_gpu(capability: float, torch_cuda: str, fits: bool) -> None:
     environment = Environment("/env", "given", packages={"torch": "2.8.0"}, torch_cuda=torch_cuda)
     assert (check_gpu(environment, capability) == []) is fits
+
+
+WHEEL = b"sm_75 sm_80 sm_86 sm_90 sm_100 sm_120 compute_120"
+"""What the PyTorch wheels for CUDA 12.9 and 13.0 are built for (pytorch .ci/manywheel/build_cuda.sh: 12.0+PTX)."""
+
+
+def library(folder: Path, text: bytes) -> Path:
+    """Write a libtorch_python.so with a text among other bytes."""
+    path = folder / "torch" / "lib" / "libtorch_python.so"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(
+        b"\x7fELF" + bytes(5000) + b"sm_\0not sm_9\0sm_86\0" + text + b"\0sm_90a is named here\0" + bytes(5000)
+    )
+    return folder
+
+
+def test_whether_torch_has_code_for_the_gpu_is_a_fact_where_it_is_known() -> None:
+    environment = Environment("/env", "given", packages={"torch": "2.8.0"}, torch_cuda="12.8")
+    for capability, architectures, fact in ((9.0, ("sm_90",), True), (7.0, ("sm_90",), False), (9.0, (), None)):
+        result = versions.judge((environment,), DRIVER, capability, {}, "", architectures)
+        assert result.facts.get("torch_has_gpu_code") is fact
+
+
+def test_what_torch_was_built_for_is_read_from_its_library(install: Install) -> None:
+    folder = library(install(torch="2.8.0"), WHEEL)
+    assert read_architectures(str(folder)) == ("sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120", "compute_120")
+    assert read_architectures("/nonexistent") == ()
+    assert parse_architectures(b"nothing of the kind, sm_") == ()
+
+
+@pytest.mark.parametrize(
+    ("capability", "code", "ptx"),
+    [
+        *((7.0, False, False), (7.5, True, False), (8.9, True, False), (9.0, True, False), (10.3, True, False)),
+        *((11.0, False, False), (12.0, True, True), (12.1, True, True), (13.0, False, True)),
+    ],
+)
+def test_which_gpus_a_list_of_architectures_serves(capability: float, code: bool, ptx: bool) -> None:
+    architectures = parse_architectures(WHEEL + b"\0")
+    assert (has_code(capability, architectures), has_ptx(capability, architectures)) == (code, ptx)
+
+
+def test_code_for_one_architecture_alone_serves_no_other() -> None:
+    assert has_code(9.0, ("sm_90a",))
+    assert not has_code(10.3, ("sm_100a",))
+    assert has_code(10.3, ("sm_100f",))
+    assert not has_code(10.0, ("sm_103",))
+
+
+def test_the_list_of_architectures_counts_before_the_cuda_version(install: Install) -> None:
+    environment = read_environment(str(install(torch="2.8.0")), "given", ())
+    assert check_gpu(environment, 7.0) == []
+    (finding,) = check_gpu(environment, 7.0, ("sm_75", "sm_80", "sm_90"))
+    assert finding.what == (
+        "torch 2.8.0 has no code for this GPU (compute capability 7.0); it was built for sm_75 sm_80 sm_90."
+    )
+    assert check_gpu(environment, 12.0, ("sm_90", "compute_90"), Driver("570.133.20", 12.8)) == []
+    (finding,) = check_gpu(environment, 12.0, ("sm_90", "compute_90"), Driver("550.54.15", 12.4))
+    assert "only PTX" in finding.what
+
+
+@pytest.mark.parametrize(
+    ("name", "cuda", "findings"),
+    [("NVIDIA GeForce RTX 4090", 13.0, 1), ("NVIDIA GeForce RTX 4090", 12.2, 0), ("NVIDIA H100 80GB HBM3", 13.0, 0)],
+)
+def test_forward_compatibility_is_not_for_consumer_cards(name: str, cuda: float, findings: int) -> None:
+    found = check_forward(Driver("535.230.02", cuda), name)
+    assert len(found) == findings
+    assert all("error 804" in finding.what and "804" in finding.what_zh for finding in found)
+
+
+def test_a_driver_too_old_can_be_helped_by_forward_compatibility() -> None:
+    environment = Environment("/env", "given", packages={"torch": "2.9.0"}, torch_cuda="13.0")
+    (finding,) = check_environment(environment, Driver("570.133.20", 12.8))
+    assert "cuda-compat-13-0" in finding.advice
+    assert "cuda-compat-13-0" in finding.advice_zh
+
+
+@pytest.mark.parametrize(("torch", "status"), [("2.8.0", "ok"), ("2.9.1", "critical")])
+def test_flash_attention_built_against_another_torch(install: Install, torch: str, status: str) -> None:
+    result = judged(install(torch=torch, flash_attn="2.8.3+cu12torch2.8cxx11abitrue"), DRIVER)
+    assert result.status == status
+
+
+def test_every_pin_of_the_engine_that_is_not_met_is_found(install: Install) -> None:
+    metadata = "Name: vllm\nRequires-Dist: torch==2.8.0\nRequires-Dist: fastapi>=0.115\nRequires-Dist: lark==1.2.2\n\n"
+    folder = install(vllm="0.11.0", torch="2.9.0", fastapi="0.110.0", lark="1.1.9", metadata={"vllm": metadata})
+    result = judged(folder, DRIVER)
+    assert result.status == "critical"
+    assert result.data["findings"] == [
+        "vllm 0.11.0 requires torch==2.8.0, but torch 2.9.0 is installed.",
+        "vllm 0.11.0 requires fastapi>=0.115, but fastapi 0.110.0 is installed.",
+        "vllm 0.11.0 requires lark==1.2.2, but lark 1.1.9 is installed.",
+    ]
+
+
+def test_what_torch_requires_of_its_own_libraries_is_checked(install: Install) -> None:
+    metadata = 'Name: torch\nRequires-Dist: nvidia-nccl-cu12==2.27.3; platform_system == "Linux"\n\n'
+    folder = install(torch="2.8.0", nvidia_nccl_cu12="2.26.2", metadata={"torch": metadata})
+    result = judged(folder, DRIVER)
+    assert (result.status, result.summary) == (
+        "warning",
+        "torch 2.8.0 requires nvidia-nccl-cu12==2.27.3, but nvidia-nccl-cu12 2.26.2 is installed.",
+    )
 
 
 def test_another_torch_than_the_engine_was_built_against(install: Install) -> None:
@@ -325,6 +438,8 @@ def test_the_loaded_kernel_module_tells_its_version(text: str, version: str) -> 
 
 def test_the_branch_of_a_driver_tells_its_cuda() -> None:
     assert cuda_of_driver("570.133.20") == 12.8
+    assert cuda_of_driver("595.71.05") == 13.2
+    assert cuda_of_driver("615.71.09") == 13.4
     assert cuda_of_driver("999.1") is None
 
 
