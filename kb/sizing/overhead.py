@@ -1,0 +1,50 @@
+"""What a GPU needs beside weights and KV cache: activations of the largest step, the sampler, memory outside PyTorch.
+
+Estimates. The feed-forward term is what vLLM's profiling run peaks at: for Llama 3.1 8B and 20,000 or 29,000 tokens it gives 2.06
+and 2.99 GiB where vLLM 0.6 measured 2.07 and 2.99 (vllm-project/vllm issue 10517). The sampler's term is fitted to what vLLM
+0.15 to 0.19 printed on an H100 with 1,024 sequences: 4.76 GiB at 128,256 entries, 5.6 at 151,936, 7.4 at 201,088, and from 0.17
+on 1.89, 2.21 and 2.87 (llm-d-planner, accuracy/accuracy_report.md; llm-d-benchmark, empirical-vllm-memory-results.md).
+"""
+
+from __future__ import annotations
+
+from kb.sizing.architecture import Architecture
+from kb.sizing.layout import SPARSE, expert_width_keys
+from kb.sizing.setup import GIB, Setup
+
+SAMPLER_BYTES = 15.4
+SAMPLER_BYTES_BEFORE = 39.0
+"""Bytes a sequence and vocabulary entry in vLLM's profiling run, from 0.17 on and before: logits, sorted, with their index."""
+
+
+def activation_bytes(architecture: Architecture, setup: Setup) -> int:
+    """The peak of one step in 16 bits: a feed-forward part with its input and output, or the sampler."""
+    feed_forward = setup.tokens_a_step * step_width(architecture, setup.split.tensor) * 2
+    entry = SAMPLER_BYTES if setup.since("0.17.0") else SAMPLER_BYTES_BEFORE
+    sampler = setup.sequences * architecture.vocabulary * entry if setup.is_v1 else 0
+    return int(max(feed_forward, sampler))
+
+
+def outside_bytes(setup: Setup) -> int:
+    """Memory that PyTorch does not count: kernels and workspaces, and NCCL's buffers where GPUs share layers.
+
+    As printed: 0.13 GiB on one GPU, 0.25 from vLLM 0.18 on; 0.55 a GPU in a tensor-parallel group, 2.1 from 0.18 on.
+    """
+    late = setup.since("0.18.0")
+    if setup.split.tensor > 1:
+        return int((2.1 if late else 0.55) * GIB)
+    return int((0.25 if late else 0.13) * GIB)
+
+
+def step_width(architecture: Architecture, tensor_parallel: int) -> float:
+    """Elements a token that are alive at once in the widest part of a layer."""
+    text, hidden = architecture.config, architecture.hidden
+    dense = float(text.get("intermediate_size") or 4 * hidden) / tensor_parallel
+    if architecture.model_type not in SPARSE:
+        return 3 * dense + 3 * hidden
+    chosen = int(text.get("num_experts_per_tok") or text.get("experts_per_token") or 1)
+    width = (
+        float(next((text[k] for k in expert_width_keys(architecture.model_type) if text.get(k)), hidden))
+        / tensor_parallel
+    )
+    return chosen * (max(2 * width, hidden) + width) + 3 * hidden
