@@ -6,7 +6,7 @@ import pytest
 
 from kb.expressions import evaluate
 from probes.kernel_log import entry_of, judge, kernel_log, load_catalogue, read
-from probes.reading.kernel_events import parse_events, parse_line, time_of
+from probes.reading.kernel_events import on_gpus, parse_events, parse_line, short_device, time_of
 from probes.types import Target
 
 JOURNAL = "2026-03-01T10:00:01+0000 node7 kernel: "
@@ -111,6 +111,42 @@ def test_one_fall_off_the_bus_is_one_event_in_however_many_lines() -> None:
     assert [(event.code, event.device, event.count) for event in events] == [(79, "0000:18:00", 1)]
 
 
+def test_an_event_names_its_program_and_what_a_killed_one_held() -> None:
+    first, second, third = parse_events(
+        [
+            "NVRM: Xid (PCI:0000:c1:00): 31, pid=88123, name=VLLM::EngineCor, Ch 00000008, intr 00000000. MMU Fault",
+            "NVRM: Xid (PCI:0000:05:00): 79, pid='<unknown>', name=<unknown>, GPU has fallen off the bus.",
+            "Out of memory: Killed process 4711 (python3) total-vm:9kB, anon-rss:62914560kB, file-rss:0kB",
+        ]
+    )
+    assert (first.pid, first.process, first.resident_bytes) == (88123, "VLLM::EngineCor", None)
+    assert (second.pid, second.process) == (None, "")
+    assert (third.pid, third.process, third.resident_bytes) == (4711, "python3", 60 << 30)
+
+
+def test_events_are_mapped_to_the_gpus_that_answer() -> None:
+    lines = ["NVRM: Xid (PCI:0000:C1:00): 31, pid=1", "NVRM: Xid (PCI:0000:05:00): 79, GPU has fallen off the bus."]
+    indices = {short_device("00000000:C1:00.0"): 6, short_device("00000000:18:00.0"): 0}
+    assert indices == {"0000:c1:00": 6, "0000:18:00": 0}
+    assert [event.gpu for event in on_gpus(parse_events(lines), indices)] == [6, None]
+    assert short_device("00000001:C1:00.0") == "0001:c1:00"
+    assert short_device("0018:01:00") == "0018:01:00"
+
+
+@pytest.mark.parametrize(
+    ("rest", "gravity"),
+    [
+        ("149, NETIR_LINK_EVT Fatal XC0 i0 Link 08 (0x004505c6 0x00000000)", "Fatal"),
+        ("145, RLW_REMAP Nonfatal XC1 i0 Link 03 (0x00000004 0x00000000)", "Nonfatal"),
+        ("74, NVLink: fatal error detected on link 2", ""),
+    ],
+)
+def test_an_nvlink_5_line_says_itself_how_grave_it_is(rest: str, gravity: str) -> None:
+    event = parse_line(f"NVRM: Xid (PCI:0018:01:00): {rest}")
+    assert event
+    assert event.detail == gravity
+
+
 @pytest.mark.parametrize("code", [13, 31, 43, 45])
 def test_an_error_of_a_program_is_never_called_a_fault_of_the_hardware(code: int) -> None:
     result = judge(parse_events([f"NVRM: Xid (PCI:0000:05:00): {code}, pid=1"]), "dmesg")
@@ -190,7 +226,8 @@ def test_every_entry_of_the_catalogue_is_whole() -> None:
         assert entry["action"] in catalogue["actions"]
         assert entry["en"]
         assert entry["zh"]
-        assert set(entry) <= {"layer", "status", "action", "en", "zh", "disputed"}
+        assert set(entry) <= {"layer", "status", "action", "en", "zh", "disputed", "disputed_zh"}
+        assert ("disputed" in entry) == ("disputed_zh" in entry)
     assert not set(catalogue["sxid"]["fatal"]) & set(catalogue["sxid"]["harmless"])
     assert entry_of(31)["layer"] == "application"
 

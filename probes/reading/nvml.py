@@ -45,6 +45,15 @@ def read_links() -> tuple[tuple[GpuLinks, ...], str]:
     return _read_all(nvml_devices.links), "NVML"
 
 
+def read_indices() -> dict[str, int]:
+    """Read NVML's index of every GPU by its PCI address (00000000:18:00.0); empty where no GPU can be asked."""
+    try:
+        gpus = _read_all(lambda _nvml, _handle, gpu: gpu)
+    except GpuUnavailable:
+        return {}
+    return {gpu.pci_bus_id: gpu.index for gpu in gpus if gpu.pci_bus_id}
+
+
 def read_driver() -> Driver:
     """Read the driver's version and its CUDA. Raises GpuUnavailable."""
     with _session() as nvml:
