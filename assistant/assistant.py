@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
@@ -9,9 +10,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
-from assistant.composition import compose
+from assistant.composition import compose, known_engine
 from assistant.conversation import Memory, Turn, after_tried, exhausted, query_of, recall, remember
 from assistant.diagnosis import Topic, Verdict, decisive, first_found, judge
+from assistant.fixes import Engine
 from assistant.hypotheses import Hypothesis, propose, weigh
 from assistant.language import detect_language
 from assistant.parts import ALL, Parts
@@ -67,8 +69,11 @@ class Assistant:
         assert last.answer is not None, "the stream ends with an answer"
         return last.answer
 
-    def ask(self, question: Question) -> Iterator[Event]:
-        """Steps as they happen, then the text, then the answer. In a thread, what was said before counts, and this is kept."""
+    def ask(self, question: Question, cancelled: threading.Event | None = None) -> Iterator[Event]:
+        """Steps as they happen, then the text, then the answer. In a thread, what was said before counts, and this is kept.
+
+        Setting `cancelled`, from any thread, ends the wait for a language model: the offline answer is given.
+        """
         question = masked(question)
         memory, place, trouble = Memory(), 0, ""
         if question.thread:
@@ -77,7 +82,7 @@ class Assistant:
                 place = self.threads.begin(question.thread, question.text)
             except ThreadError as error:
                 trouble = str(error)
-        answer, signals, results = yield from self.investigate(question, memory)
+        answer, signals, results = yield from self.investigate(question, memory, cancelled)
         if place:
             try:
                 self.threads.finish(question.thread, place, turn_of(question, memory, signals, results, answer))
@@ -88,7 +93,7 @@ class Assistant:
         yield Event("answer", answer=answer)
 
     def investigate(
-        self, question: Question, memory: Memory
+        self, question: Question, memory: Memory, cancelled: threading.Event | None = None
     ) -> Generator[Event, None, tuple[Answer, Signals, list[ProbeResult]]]:
         """The way of one question, given what its conversation remembers: its answer, and what was read for it."""
         steps: list[Step] = []
@@ -114,8 +119,39 @@ class Assistant:
         if hits and self.index.limits:
             answer = replace(answer, warnings=(*answer.warnings, say("lexical_only", lang, why=self.index.limits)))
         answer = replace(answer, steps=tuple(steps), thread=question.thread)
-        yield Event("text", text=answer.text)
+        if self.settings.model in ("", "none") or answer.status == "out_of_scope":
+            yield Event("text", text=answer.text)
+        else:
+            answer = yield from self.reword(answer, question, known_engine(signals, facts), results, memory, cancelled)
         return answer, signals, results
+
+    def reword(
+        self,
+        offline: Answer,
+        question: Question,
+        engine: Engine,
+        results: Sequence[ProbeResult],
+        memory: Memory,
+        cancelled: threading.Event | None,
+    ) -> Generator[Event, None, Answer]:
+        """The language model's answer in place of the offline one."""
+        from assistant.model_writer import Brief, write
+        from assistant.tools import Tools, ledger_of
+
+        tools = Tools(
+            library=self.library,
+            open_index=lambda: self.index,
+            target=self.target,
+            question=question,
+            ledger=ledger_of(offline.evidence),
+            lang=offline.lang,
+            engine=engine.name,
+            release=engine.release,
+            results=results,
+            probe_seconds=self.settings.probe_seconds,
+        )
+        history = [(turn.text, turn.answer.text) for turn in memory.turns]
+        return (yield from write(offline, Brief(tools, history), self.settings, cancelled))
 
     def known(self, signals: Signals) -> Signals:
         """The signals without lines of documents that were removed since they were read."""
