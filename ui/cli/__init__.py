@@ -7,7 +7,7 @@ import sys
 import click
 import typer
 
-from ui.cli import ask, checkup, evaluating, flags, knowledge, probing, serving, threads
+from ui.cli import ask, checkup, evaluating, flags, knowledge, probing, report, serving, threads
 
 USAGE = 64
 
@@ -23,6 +23,7 @@ app = typer.Typer(
 ask.register(app)
 checkup.register(app)
 probing.register(app)
+report.register(app)
 knowledge.register(app)
 flags.register(app)
 serving.register(app)
