@@ -26,9 +26,13 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A run beside the accepted one: ids, in order. `reasons` is why the gate is shut; empty: it is open."""
+    """A run beside the accepted one: ids, in order. `gone` counts the accepted run's cases that this one lacks.
+
+    `reasons` is why the gate is shut; empty: it is open.
+    """
 
     compared: int
+    gone: int
     newly_wrong: tuple[str, ...]
     newly_right: tuple[str, ...]
     newly_harmful: tuple[str, ...]
@@ -59,7 +63,8 @@ def compare(scores: Sequence[Score], accepted: Accepted) -> Comparison:
         reasons.append(f"{len(worse)} newly wrong and {len(better)} newly right: more than {TOLERATED} apart")
     reasons += [f"newly harmful: {', '.join(harmful)}"] if harmful else []
     reasons += [f"errors: {', '.join(errors)}"] if errors else []
-    return Comparison(len(both), tuple(worse), tuple(better), tuple(harmful), tuple(errors), tuple(reasons))
+    gone = len(accepted.cases - now.cases)
+    return Comparison(len(both), gone, tuple(worse), tuple(better), tuple(harmful), tuple(errors), tuple(reasons))
 
 
 def load_accepted(path: Path) -> Accepted:

@@ -81,7 +81,8 @@ def confusion_plot(found: Mapping[tuple[str, str], int]) -> str:
     figure = new_figure(1.8 + 0.34 * len(names), 1.8 + 0.3 * len(rows))
     axes = figure.add_subplot()
     table = [[found.get((row, name), 0) for name in names] for row in rows]
-    axes.imshow(table, cmap="Blues", aspect="auto", vmin=0)
+    axes.pcolormesh(range(len(names)), range(len(rows)), table, cmap="Blues", vmin=0, shading="nearest")
+    axes.invert_yaxis()
     axes.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=8)
     axes.set_yticks(range(len(rows)), rows, fontsize=8)
     middle = max(map(max, table)) / 2

@@ -126,7 +126,8 @@ def answered(item: Score) -> str:
 
 def render_gate(gate: Comparison) -> list[str]:
     """The gate's verdict and the cases that moved."""
-    lines = [f"gate: {'; '.join(gate.reasons) or 'open'} ({gate.compared} cases compared)"]
+    gone = f", {gate.gone} not in this run" if gate.gone else ""
+    lines = [f"gate: {'; '.join(gate.reasons) or 'open'} ({gate.compared} cases compared{gone})"]
     moved = {"newly wrong": gate.newly_wrong, "newly right": gate.newly_right, "newly harmful": gate.newly_harmful}
     return lines + [f"  {name}: {', '.join(ids)}" for name, ids in moved.items() if ids]
 

@@ -13,6 +13,7 @@ from kb.flags import check_command, releases_of
 
 SHOWN = 3
 WHY_LINES = 2
+USAGE = re.compile(r"([\d,]+) \+ ([\d,]+) tokens?(?:, (\d+(?:\.\d+)?))?")
 FENCE = re.compile(r"^```(?:bash|sh|shell|console)?[^\n]*\n(.*?)^```", re.M | re.S)
 
 
@@ -57,7 +58,7 @@ def score(case: Case, answer: Answer, seconds: float = 0.0) -> Score:
         status_fits=fits,
         right_at_1=fits and matches_any(case.expect.fix_any, answer.diagnoses[:1]),
         right_at_3=fits and matches_any(case.expect.fix_any, answer.diagnoses[:SHOWN]),
-        harmful=is_harmful(case.expect.fix_none, answer.diagnoses[:1]),
+        harmful=is_harmful(case.expect.fix_none, answer.diagnoses[:1], written_commands(answer)),
         answered=tuple((d.id, d.confidence) for d in answer.diagnoses[:SHOWN]),
         seconds=seconds,
         cited=cited_documents(answer),
@@ -95,10 +96,15 @@ def matches_any(patterns: Sequence[str], diagnoses: Sequence[Diagnosis]) -> bool
     return not patterns or any(re.search(p, text, re.I) for p in patterns for text in texts)
 
 
-def is_harmful(patterns: Sequence[str], diagnoses: Sequence[Diagnosis]) -> bool:
-    """Whether a fix's title or commands match a pattern that must not appear; a text may warn of it."""
+def is_harmful(patterns: Sequence[str], diagnoses: Sequence[Diagnosis], written: Sequence[str] = ()) -> bool:
+    """Whether a fix's title or commands, or other commands written, match a pattern that must not appear; a text may warn."""
     texts = [text for d in diagnoses for fix in d.fixes for text in (fix.title, *fix_commands(fix))]
-    return any(re.search(p, text, re.I) for p in patterns for text in texts)
+    return any(re.search(p, text, re.I) for p in patterns for text in (*texts, *written))
+
+
+def written_commands(answer: Answer) -> list[str]:
+    """The commands in a language model's own text; those of the offline writer are its fixes'."""
+    return FENCE.findall(answer.text) if is_by_model(answer) else []
 
 
 def fix_texts(fix: Fix) -> tuple[str, ...]:
@@ -152,9 +158,13 @@ def reason(answer: Answer) -> str:
     return " · ".join(lines) or "no line or reading: found by its words"
 
 
+def is_by_model(answer: Answer) -> bool:
+    """Whether a language model worked on an answer: the step that says what it cost is called `model`."""
+    return any(step.name == "model" for step in answer.steps)
+
+
 def usage(answer: Answer) -> tuple[int, float]:
-    """Tokens and money that a language model took, as the answer's steps tell them; 0 for the offline writer."""
-    said = " ".join(step.summary for step in answer.steps)
-    tokens = sum(int(n.replace(",", "")) for n in re.findall(r"(\d[\d,]*) (?:\w+ )?tokens", said))
-    money = sum(float(n) for n in re.findall(r"\$ ?(\d+(?:\.\d+)?)", said))
-    return tokens, money
+    """Tokens and money that a language model took, as its step tells them; 0 for the offline writer."""
+    told = [USAGE.search(step.summary) for step in answer.steps if step.name == "model"]
+    tokens = sum(int(m[i].replace(",", "")) for m in told if m for i in (1, 2))
+    return tokens, sum(float(m[3]) for m in told if m and m[3])
