@@ -31,6 +31,7 @@ from probes.types import ProbeResult, Target
 
 T = TypeVar("T")
 HEAD_BYTES, TAIL_BYTES = 512 * 1024, 128 * 1024
+KEPT_BYTES = 32 * 1024  # of each end of a log, in a thread
 CANDIDATES = 8
 
 
@@ -242,8 +243,14 @@ def turn_of(
     """An exchange as its thread keeps it."""
     from probes.registry import record
 
-    attachments = (*question.logs, *(Path(path).name for path in question.log_paths))
-    return Turn(question.text, answer, signals, record(results), attachments, tuple(sorted(memory.tried)))
+    logs = {name: ends(text) for name, text in question.logs.items()}
+    logs |= {Path(path).name: read_ends(Path(path), KEPT_BYTES, KEPT_BYTES) for path in question.log_paths}
+    return Turn(question.text, answer, signals, record(results), logs, tuple(sorted(memory.tried)))
+
+
+def ends(text: str) -> str:
+    """The beginning and the end of a long text, with a line between them that says so."""
+    return text if len(text) <= 2 * KEPT_BYTES else f"{text[:KEPT_BYTES]}\n…\n{text[-KEPT_BYTES:]}"
 
 
 def masked(question: Question) -> Question:
@@ -279,8 +286,8 @@ def wanted_probes(hypotheses: Sequence[Hypothesis]) -> list[str]:
     return sorted(wanted)
 
 
-def read_ends(path: Path) -> str:
+def read_ends(path: Path, head_bytes: int = HEAD_BYTES, tail_bytes: int = TAIL_BYTES) -> str:
     """The beginning and the end of a log, where banners and the failure stand; the scanner reads it whole."""
     from probes.scanner import open_log
 
-    return open_log(path, HEAD_BYTES, TAIL_BYTES)
+    return open_log(path, head_bytes, tail_bytes)

@@ -64,14 +64,14 @@ CHANGES = 6
 class Turn:
     """One exchange as it is kept: masked words, what was read of them, what was answered, and what had been tried by then.
 
-    `readings` are probe results as `checkup --json` prints them.
+    `readings` are probe results as `checkup --json` prints them, `logs` the ends of each attached log.
     """
 
     text: str
     answer: Answer
     signals: Signals = field(default_factory=Signals)
     readings: dict[str, dict[str, Any]] = field(default_factory=dict)
-    attachments: tuple[str, ...] = ()
+    logs: dict[str, str] = field(default_factory=dict)
     tried: tuple[Tried, ...] = ()
 
 

@@ -24,7 +24,8 @@ from assistant.assistant import Assistant
 from assistant.settings import Settings
 from assistant.types import Answer, Event, Step
 from kb.errors import InputError
-from ui.chat import messages, plain, serve_chat
+from ui.chat import messages, plain
+from ui.server import serve
 
 OOM = (
     "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. "
@@ -75,6 +76,7 @@ def chat(home: Path) -> Iterator[Chat]:
     assert server.stdout
     url = f"http://127.0.0.1:{port}"
     assert url in server.stdout.readline()
+    httpx.get(url, timeout=60).raise_for_status()
     client = Client(url, verbose=False, analytics_enabled=False, download_files=False)
     running = Chat(client, url, index, lock)
     yield running
@@ -184,6 +186,6 @@ def test_a_taken_port_and_an_open_address_are_one_sentence() -> None:
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(InputError, match=f"port {port} is taken: crashcart serve --port {port + 1}"):
-            serve_chat(Settings(port=port))
-    with pytest.raises(InputError, match=r"use --host 127\.0\.0\.1, not 0\.0\.0\.0"):
-        serve_chat(Settings(host="0.0.0.0"))
+            serve(Settings(port=port))
+    with pytest.raises(InputError, match="set CRASHCART_TOKEN and CRASHCART_LOGIN"):
+        serve(Settings(host="0.0.0.0"))

@@ -29,8 +29,12 @@ HOMES = {
     "mammoth": {"kb/convert.py"},
     "matplotlib": {"evals/plots.py"},
     "jinja2": {"evals/report.py"},
+    "uvicorn": {"ui/server.py"},
+    "fastapi": {"ui/api.py", "ui/chat.py"},
     "sqlalchemy": {"assistant/threads.py"},
     "hyperscan": {"probes/scanner/hyper.py"},
+    "httpcore": {"probes/reading/http.py"},
+    "prometheus_client": {"probes/reading/metrics.py", "ui/measures.py"},
 }
 MODULES = sorted(p for layer in LAYERS for p in (ROOT / layer).rglob("*.py") if "benchmarks" not in p.parts)
 

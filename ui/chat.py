@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import html
 import os
 import re
-import signal
-import socket
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -20,8 +17,10 @@ from assistant.settings import Settings
 from assistant.types import Event, Question, Step
 from kb.errors import InputError
 from kb.types import Language
+from ui.server import LOOPBACK
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
+THREADS = 256  # Gradio's own limit is 40 answers at a time
+UPLOAD_BYTES = 4 << 30
 # Names only: nothing is fetched. Chinese fonts are named, or a page in English gets the Japanese forms of characters.
 FONTS = ["ui-sans-serif", "system-ui", "PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC", "sans-serif"]
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace"]
@@ -210,32 +209,25 @@ def build_page(assistant: Assistant, index_is_open: threading.Event) -> Any:
     return page
 
 
-def open_early(assistant: Assistant, index_is_open: threading.Event) -> None:
-    """Load the library and open the index while nobody waits; a question that comes first waits in its search step."""
-    try:
-        _ = assistant.index
-    except InputError:
-        return  # said to whoever asks
-    index_is_open.set()
-
-
-def serve_chat(settings: Settings) -> int:
-    """Open the page and stay until interrupted; raises InputError for an address that is taken, forbidden, or within others' reach."""
-    if settings.host not in LOOPBACK:
-        raise InputError(
-            f"the chat has no login yet and listens on this machine only: use --host 127.0.0.1, not {settings.host}."
-        )
-    check_port(settings.host, settings.port)
+def build_page_app(assistant: Assistant, index_is_open: threading.Event) -> Any:
+    """The page as an ASGI application; with a login set, it asks for it."""
+    settings = assistant.settings
     prepare_environment(settings)
-    assistant, index_is_open = Assistant(settings), threading.Event()
     import gradio as gr
+    from fastapi import FastAPI
 
     page = build_page(assistant, index_is_open)
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    page.queue(default_concurrency_limit=None, api_open=False).launch(
-        server_name=host,
+    page.queue(default_concurrency_limit=None, api_open=False)
+    page.max_threads = THREADS
+    page.has_launched = True  # else a mounted page reads any path that a client names, uploaded or not
+    name, _, password = settings.login.partition(":")
+    return gr.mount_gradio_app(
+        FastAPI(openapi_url=None),
+        page,
+        path="/",
+        server_name=settings.host,
         server_port=settings.port,
-        share=False,
+        auth=(name, password) if password else None,
         ssr_mode=False,
         mcp_server=False,
         run_history=False,
@@ -244,19 +236,8 @@ def serve_chat(settings: Settings) -> int:
         css=CSS,
         head=HEAD,
         footer_links=[],
-        quiet=True,
-        show_error=True,
-        prevent_thread_lock=True,
-        max_threads=256,
+        max_file_size=UPLOAD_BYTES,
     )
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        print(f"Crashcart listens on http://{host}:{settings.port}  (Ctrl-C stops it)", flush=True)
-        threading.Thread(target=open_early, args=(assistant, index_is_open), daemon=True).start()
-        threading.Event().wait()
-    except KeyboardInterrupt:
-        page.close(verbose=False)
-    return 0
 
 
 def prepare_environment(settings: Settings) -> None:
@@ -265,16 +246,3 @@ def prepare_environment(settings: Settings) -> None:
     os.environ["GRADIO_TEMP_DIR"] = str(settings.home_folder / "uploads")
     for name in ("no_proxy", "NO_PROXY"):
         os.environ[name] = ",".join(filter(None, [os.environ.get(name), *LOOPBACK]))
-
-
-def check_port(host: str, port: int) -> None:
-    """Raises InputError where no server can listen there."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as trial:
-        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            trial.bind((host, port))
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                raise InputError(f"port {port} is taken: crashcart serve --port {port + 1}.") from error
-            raise InputError(f"cannot listen on {host} port {port}: {error.strerror}.") from error

@@ -8,6 +8,7 @@ import typer
 
 from kb.errors import InputError
 from ui.cli.options import JSON, print_json
+from ui.operations import split_release
 
 if TYPE_CHECKING:
     from kb.flags import FlagStatus
@@ -92,14 +93,6 @@ def diff(
         if found.patched_command != command:
             typer.echo(f"\n{found.patched_command}")
     return 2 if any(after.status in FAILING for _, after in found.items) else 0
-
-
-def split_release(text: str) -> tuple[str, str]:
-    """`vllm==0.11.0` as its two parts; raises InputError for another form or engine."""
-    engine, _, version = text.partition("==")
-    if engine not in ("vllm", "sglang") or not version[:1].isdigit():
-        raise InputError(f"{text!r} is not a release: write vllm==0.11.0 or sglang==0.5.3.")
-    return engine, version
 
 
 def describe(item: FlagStatus) -> str:

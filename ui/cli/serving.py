@@ -1,4 +1,4 @@
-"""`crashcart serve`: the web chat."""
+"""`crashcart serve`: the web chat and the API in one process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,13 @@ def serve(
     host: str = typer.Option(None, "--host", help="Address to listen on [127.0.0.1]."),
     port: int = typer.Option(None, "--port", min=1, max=65535, help="Port [7860]."),
 ) -> int:
-    """Open the web chat in this process, on this machine only."""
-    from ui.chat import serve_chat
+    """Serve the web chat at /, the API at /api/v1, health at /healthz and metrics at /metrics, on this machine.
 
-    return serve_chat(settings(host=host, port=port))
+    Any other address needs CRASHCART_TOKEN and CRASHCART_LOGIN.
+
+        crashcart serve --port 7861
+        curl -s localhost:7860/api/v1/ask -H 'Content-Type: application/json' -d '{"question": "…"}'
+    """
+    from ui.server import serve as run
+
+    return run(settings(host=host, port=port))
