@@ -174,8 +174,10 @@ def _remap_pending(gpu: GpuHealth) -> Finding | None:
 
 def _hot(gpu: GpuHealth) -> Finding | None:
     slowed = bool(gpu.throttle_reasons and gpu.throttle_reasons & HEAT)
-    near = bool(gpu.temperature_c and gpu.slowdown_c and gpu.temperature_c >= gpu.slowdown_c - NEAR_SLOWDOWN_C)
-    if not slowed and not near:
+    left = gpu.margin_c
+    if left is None and gpu.temperature_c is not None and gpu.slowdown_c:
+        left = gpu.slowdown_c - gpu.temperature_c
+    if not slowed and (left is None or left > NEAR_SLOWDOWN_C):
         return None
     limit = f", slows at {gpu.slowdown_c} °C" if gpu.slowdown_c else ""
     limit_zh = f"，{gpu.slowdown_c} °C 起降频" if gpu.slowdown_c else ""

@@ -112,10 +112,13 @@ def _strangers(rows: list[Row]) -> Finding | None:
         return None
     most = max(strangers, key=lambda row: row["used_bytes"])
     pid, name = most["pid"], most["command"][:COMMAND_CHARACTERS] or "?"
+    where, where_zh = (
+        (f" in container {most['container']}", f"，容器 {most['container']}") if most["container"] else ("", "")
+    )
     return Finding(
         "warning",
-        f"{gib(held):.1f} GiB are held by processes that are no inference engine, most of it by pid {pid} ({name}).",
-        f"{gib(held):.1f} GiB 显存被非推理引擎的进程占用，占用最多的是 pid {pid}（{name}）。",
+        f"{gib(held):.1f} GiB are held by processes that are no inference engine, most of it by pid {pid} ({name}){where}.",
+        f"{gib(held):.1f} GiB 显存被非推理引擎的进程占用，占用最多的是 pid {pid}（{name}{where_zh}）。",
         f"Stop pid {pid} if it is not needed, or give the engine another GPU with `CUDA_VISIBLE_DEVICES`.",
         f"若不需要 pid {pid}，请将其停止；或用 `CUDA_VISIBLE_DEVICES` 让引擎换一张 GPU。",
     )

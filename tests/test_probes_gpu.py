@@ -20,6 +20,7 @@ from probes.reading.nvidia_smi import (
     HEALTH,
     IDENTITY,
     MEMORY,
+    WITHOUT_REASONS,
     parse_health,
     parse_memory,
     parse_processes,
@@ -202,6 +203,12 @@ def test_heat_and_a_narrow_link_under_load(look: Look) -> None:
     ]
 
 
+def test_a_gpu_that_tells_only_how_far_it_is_from_slowing() -> None:
+    near = gpu_health.judge((busy(0, temperature_c=84, margin_c=2),))
+    assert (near.status, near.summary) == ("warning", "GPU 0 is close to slowing for heat (84 °C).")
+    assert gpu_health.judge((busy(0, temperature_c=84, margin_c=20, slowdown_c=80),)).status == "ok"
+
+
 def test_a_power_limit_that_costs_speed_and_modes_that_shut_a_gpu(look: Look) -> None:
     health = look("a100x2-modes")["gpu_health"]
     assert health.status == "critical"
@@ -248,6 +255,16 @@ def test_links_that_are_down_where_equal_gpus_have_them_up(look: Look) -> None:
     assert host["gpu_differences"].summary == (
         "GPU 3 is slower than its equals: 16 of its NVLinks are up, 18 of others."
     )
+
+
+def test_recoveries_of_nvlink_5_are_read_from_its_field(look: Look) -> None:
+    links = look("b200x2-recoveries")["gpu_links"]
+    assert links.facts["gpu_nvlink_errors"] == 2
+    assert links.summary == "NVLink 4 of GPU 1 had to recover 2 times since the driver was loaded."
+    assert readings(links, 1)["links"][4] == {
+        **{"number": 4, "active": True, "replays": None, "recoveries": 2},
+        **{"crc_flit": None, "crc_data": None},
+    }
 
 
 def test_a_fabric_that_is_not_set_up(look: Look) -> None:
@@ -485,6 +502,21 @@ def test_nvidia_smi_lists_processes_by_gpu() -> None:
 
 def test_rows_of_another_form_are_left_out() -> None:
     assert parse_rows("No devices were found\n", IDENTITY) == ()
+
+
+def test_the_container_of_a_stranger_is_named() -> None:
+    host = {10: Process(10, 1, "S", "python3", ("python3", "train.py"), container="3f1c6a5290de")}
+    gpu = GpuProcesses(Gpu(0), Memory(80 * GIB, 70 * GIB, 10 * GIB), (GpuProcess(10, 69 * GIB),))
+    result = gpu_processes.judge((gpu,), host)
+    assert result.summary.endswith("most of it by pid 10 (python3 train.py) in container 3f1c6a5290de.")
+    assert "容器 3f1c6a5290de" in result.summary_zh
+
+
+def test_health_is_read_without_the_reasons_where_their_name_is_gone() -> None:
+    cells = SMI_HEALTH.strip().split(", ")
+    row = parse_rows(", ".join(cells[:-2] + cells[-1:]) + "\n", WITHOUT_REASONS)[0]
+    assert parse_health(row).throttle_reasons is None
+    assert parse_health(row).performance_state == 8
 
 
 def test_a_worker_of_an_engine_is_no_stranger() -> None:

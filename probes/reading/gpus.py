@@ -92,13 +92,15 @@ class GpuHealth:
     """What the driver recommends: 0 nothing; else one of RECOVERY in probes/gpu_health.py."""
     remapped_uncorrected: int | None = None
     vbios: str = ""
+    margin_c: int | None = None
+    """Degrees left until the GPU slows itself; newer GPUs tell this in place of `slowdown_c`."""
     used_bytes: int | None = None
     nvlinks_active: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class NvLink:
-    """One link of a GPU, with its errors since the driver was loaded. None where they are not told (NVLink 5)."""
+    """One link of a GPU, with its errors since the driver was loaded. None where they are not told."""
 
     number: int
     active: bool

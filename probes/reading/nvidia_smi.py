@@ -29,6 +29,8 @@ HEALTH = (
     "clocks_throttle_reasons.active",
     "pstate",
 )
+WITHOUT_REASONS = tuple(field for field in HEALTH if field != "clocks_throttle_reasons.active")
+"""Newer drivers call the reasons by another name; should one drop the old name, the rest is still read."""
 MIB = 1 << 20
 
 Row = Mapping[str, str | None]
@@ -48,7 +50,7 @@ def read_processes() -> tuple[GpuProcesses, ...]:
 
 def read_health() -> tuple[GpuHealth, ...]:
     """Read every GPU's health; none where nvidia-smi is not there. Raises GpuUnavailable when it fails."""
-    return tuple(parse_health(row) for row in _query(HEALTH))
+    return tuple(parse_health(row) for row in _query(HEALTH, WITHOUT_REASONS))
 
 
 def parse_rows(text: str, fields: tuple[str, ...]) -> tuple[Row, ...]:
@@ -73,7 +75,7 @@ def parse_processes(row: Row, listed: str) -> GpuProcesses:
 
 def parse_health(row: Row) -> GpuHealth:
     """Parse a row of HEALTH."""
-    use, reasons, state = _number(row, "utilization.gpu"), row["clocks_throttle_reasons.active"], row["pstate"]
+    use, reasons, state = _number(row, "utilization.gpu"), row.get("clocks_throttle_reasons.active"), row["pstate"]
     persistence = row["persistence_mode"]
     return GpuHealth(
         _gpu(row),

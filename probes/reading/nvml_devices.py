@@ -30,6 +30,7 @@ MOST_NVLINKS = 18
 """A B200 and an H100 have 18. NVML numbers up to 36; asking on costs time for links that no GPU has."""
 LINK_ERRORS = (0, 1, 2, 3)
 """NVML_NVLINK_ERROR_DL_REPLAY, _RECOVERY, _CRC_FLIT, _CRC_DATA."""
+RECOVERY = 1
 P2P_READ = 0
 """NVML_P2P_CAPS_INDEX_READ; pynvml 13 has it as a tuple by mistake."""
 TOPOLOGY = {0: "board", 10: "switch", 20: "switches", 30: "host bridge", 40: "NUMA node", 50: "across sockets"}
@@ -167,18 +168,19 @@ def health(nvml: ModuleType, handle: Any, gpu: Gpu) -> GpuHealth:
         pcie_width_max=of("nvmlDeviceGetMaxPcieLinkWidth"),
         power_limit_default_w=_thousandth(of("nvmlDeviceGetPowerManagementDefaultLimit")),
         compute_mode=of("nvmlDeviceGetComputeMode"),
-        recovery_action=_recovery_action(nvml, handle),
+        recovery_action=_field(nvml, handle, "NVML_FI_DEV_GET_GPU_RECOVERY_ACTION"),
         remapped_uncorrected=remapped[1] if remapped else None,
         vbios=of("nvmlDeviceGetVbiosVersion") or "",
+        margin_c=of("nvmlDeviceGetMarginTemperature"),
         used_bytes=_memory_of(nvml, handle).used_bytes,
         nvlinks_active=_active(_nvlinks(nvml, handle, counters=False)),
     )
 
 
-def _recovery_action(nvml: ModuleType, handle: Any) -> int | None:
-    """Read what the driver recommends for this GPU, as nvidia-smi's "GPU Recovery Action"; drivers before 550 lack it."""
-    field = getattr(nvml, "NVML_FI_DEV_GET_GPU_RECOVERY_ACTION", None)
-    values = None if field is None else ask(nvml, "nvmlDeviceGetFieldValues", handle, [field])
+def _field(nvml: ModuleType, handle: Any, name: str, scope: int = 0) -> int | None:
+    """Read one of NVML's field values; None for one that pynvml, driver or GPU does not know."""
+    field = getattr(nvml, name, None)
+    values = None if field is None else ask(nvml, "nvmlDeviceGetFieldValues", handle, [(field, scope)])
     return int(values[0].value.uiVal) if values and values[0].nvmlReturn == 0 else None
 
 
@@ -214,9 +216,17 @@ def _nvlinks(nvml: ModuleType, handle: Any, counters: bool = True) -> tuple[NvLi
         state = ask(nvml, "nvmlDeviceGetNvLinkState", handle, number)
         if state is None:
             continue
-        errors = [ask(nvml, "nvmlDeviceGetNvLinkErrorCounter", handle, number, kind) for kind in LINK_ERRORS * counters]
+        errors = _link_errors(nvml, handle, number) if counters else ()
         found.append(NvLink(number, bool(state), *errors))
     return tuple(found) or None
+
+
+def _link_errors(nvml: ModuleType, handle: Any, number: int) -> list[int | None]:
+    """Read a link's replays, recoveries and CRC errors; of NVLink 5 (Blackwell) only the recoveries are told."""
+    errors = [ask(nvml, "nvmlDeviceGetNvLinkErrorCounter", handle, number, kind) for kind in LINK_ERRORS]
+    if errors[RECOVERY] is None:
+        errors[RECOVERY] = _field(nvml, handle, "NVML_FI_DEV_NVLINK_COUNT_LINK_RECOVERY_EVENTS", number)
+    return errors
 
 
 def _active(found: tuple[NvLink, ...] | None) -> int | None:

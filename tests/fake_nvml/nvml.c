@@ -215,6 +215,8 @@ int nvmlDeviceGetTemperature(Device *d, uint sensor, uint *celsius) {
 int nvmlDeviceGetTemperatureThreshold(Device *d, uint kind, uint *celsius) {
     return get_uint(d, kind == 0 ? "shutdown-at" : kind == 1 ? "slowdown-at" : "-", celsius);
 }
+typedef struct { uint version; int margin; } Margin;
+int nvmlDeviceGetMarginTemperature(Device *d, Margin *info) { return get_uint(d, "margin", (uint *)&info->margin); }
 int nvmlDeviceGetPowerUsage(Device *d, uint *milliwatts) { return get_uint(d, "power-mw", milliwatts); }
 int nvmlDeviceGetEnforcedPowerLimit(Device *d, uint *milliwatts) { return get_uint(d, "power-limit-mw", milliwatts); }
 int nvmlDeviceGetClockInfo(Device *d, uint kind, uint *mhz) { return get_uint(d, kind == 1 ? "sm-clock" : "-", mhz); }
@@ -254,11 +256,13 @@ int nvmlDeviceGetPowerManagementDefaultLimit(Device *d, uint *milliwatts) {
 }
 int nvmlDeviceGetComputeMode(Device *d, uint *mode) { return get_uint(d, "compute-mode", mode); }
 
-/* Field 230 alone is played: the recovery action. */
+/* Played are field 230, the recovery action, and field 215, the recoveries of one link: `recoveries-LINK COUNT`. */
 int nvmlDeviceGetFieldValues(Device *d, int count, Field *fields) {
     const char *value;
+    char name[32];
     for (int i = 0; i < count; i++) {
-        int code = answer(d, fields[i].id == 230 ? "recovery-action" : "-", &value);
+        snprintf(name, sizeof name, fields[i].id == 215 ? "recoveries-%u" : "-", fields[i].scope);
+        int code = answer(d, fields[i].id == 230 ? "recovery-action" : name, &value);
         if (code == GPU_IS_LOST) return code;
         fields[i].code = code;
         fields[i].value.whole = code ? 0 : strtoull(value, NULL, 0);
