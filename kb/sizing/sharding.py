@@ -18,6 +18,9 @@ KEYS = re.compile(r"\.(k_proj|v_proj)\.")
 VOCABULARY = re.compile(r"embed_tokens|lm_head|word_embeddings|\bwte\b|output_layer")
 LAYER = re.compile(r"\blayers?\.(\d+)\.|\bh\.(\d+)\.")
 ENCODER = re.compile(r"^(model\.)?(visual|vision|audio|multi_modal|mm_)")
+MXFP4_EXPERTS = re.compile(r"\.experts\.\w+_(blocks|scales)$")
+MXFP4_STEP = 256
+"""The kernels for MXFP4 experts pad their width to a multiple of this: vLLM prints 13.47 and 64.38 GiB for gpt-oss 20b and 120b."""
 PADDING = 64
 """Both engines pad the vocabulary to a multiple of this (vLLM vocab_parallel_embedding.py, DEFAULT_VOCAB_PADDING_SIZE)."""
 
@@ -54,6 +57,8 @@ def share_bytes(
     """What a GPU holds of one tensor."""
     bits = weight_bits(name, tensor, scheme) if tensor.dtype in ("BF16", "F16", "F32") else None
     size = tensor.count * bits / 8 if bits is not None else served_bytes(tensor)
+    if MXFP4_EXPERTS.search(name) or (bits is not None and scheme and scheme.name == "mxfp4" and ".experts." in name):
+        size *= padding_of(architecture)
     if split.tensor == 1:
         return size
     if VOCABULARY.search(name) and tensor.shape:
@@ -64,6 +69,12 @@ def share_bytes(
     if KEYS.search(name):
         return size * max(1, architecture.kv_heads // split.tensor) / architecture.kv_heads
     return size / split.tensor
+
+
+def padding_of(architecture: Architecture) -> float:
+    """How much larger MXFP4 experts get when their width is padded."""
+    width = int(architecture.config.get("intermediate_size") or 0)
+    return -(-width // MXFP4_STEP) * MXFP4_STEP / width if width else 1.0
 
 
 def served_bytes(tensor: Tensor) -> float:

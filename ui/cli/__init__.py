@@ -7,7 +7,7 @@ import sys
 import click
 import typer
 
-from ui.cli import ask, checkup, evaluating, flags, knowledge, probing, report, serving, threads
+from ui.cli import ask, checkup, evaluating, flags, knowledge, patch, probing, report, serving, size, threads
 
 USAGE = 64
 
@@ -26,6 +26,8 @@ probing.register(app)
 report.register(app)
 knowledge.register(app)
 flags.register(app)
+size.register(app)
+patch.register(app)
 serving.register(app)
 threads.register(app)
 evaluating.register(app)
