@@ -68,7 +68,10 @@ HISTOGRAMS: dict[str, dict[str, tuple[str, ...]]] = {
     },
 }
 CACHE_INFO = "vllm:cache_config_info"
-CACHE_LABELS = ("block_size", "num_gpu_blocks", "cache_dtype", "enable_prefix_caching", "gpu_memory_utilization")
+CACHE_LABELS = (
+    *("block_size", "num_gpu_blocks", "kv_cache_size_tokens", "cache_dtype", "enable_prefix_caching"),
+    "gpu_memory_utilization",
+)
 RANKS = frozenset({"tp_rank", "pp_rank", "moe_ep_rank", "pid"})
 """Ranks that each tell the same: the largest counts. Data-parallel engines each tell their own: they are summed."""
 SUMMED = frozenset({"running", "waiting", "swapped", "used_tokens", "kv_tokens", "generated_tokens_per_second"})
