@@ -14,6 +14,7 @@ import pytest
 from assistant.assistant import Assistant
 from assistant.parts import Parts
 from assistant.settings import Settings
+from assistant.threads import Threads
 from assistant.types import Answer, Diagnosis, Fix, Question
 from evals.baselines import BASELINES, run_baselines
 from evals.cases import Case, load_cases, parse_case
@@ -242,6 +243,17 @@ def test_the_command_takes_any_file_and_says_what_it_found(crashcart: Run, tmp_p
     assert found["pass_hat"] == {"1": 0.5, "2": 0.5}
     assert set(found["baselines"]) == set(BASELINES) and found["unverified_flags"] == []
     assert [row["id"] for row in found["scores"]] == ["fine", "fits"]
+
+
+def test_a_conversation_is_scored_and_not_kept(crashcart: Run, home: Path, tmp_path: Path) -> None:
+    again = {"question": "I did that, it still fails.", "expect": {"fix_any": ["gpu-memory-utilization"]}}
+    cases = tmp_path / "talk.jsonl"
+    cases.write_text(json.dumps(FITS | {"turns": [again]}), "utf-8")
+    code, out, _ = crashcart("eval", "--cases", str(cases), "--json")
+    assert code == 0
+    (row,) = json.loads(out)["scores"]
+    assert row["right_at_1"] and [m["id"] for m in row["messages"]] == ["fits", "fits#2"]
+    assert not [thread for thread in Threads.in_folder(home).list(1000) if thread.id.startswith("eval-")]
 
 
 def test_the_command_accepts_a_run_and_compares_with_it(crashcart: Run, tmp_path: Path) -> None:
