@@ -17,6 +17,10 @@ from kb.catalog.status import DEAD, FlagStatus, Status, Use, status_of
 from kb.catalog.uses import default_of, uses_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from contextlib import AbstractContextManager
+    from typing import Any
+
     from kb.catalog.comparison import Comparison
 
 __all__ = [
@@ -34,6 +38,7 @@ __all__ = [
     "patched_command",
     "release_of",
     "releases_of",
+    "with_installed",
 ]
 
 
@@ -85,6 +90,16 @@ def patched_command(command: str, engine: str, release: str) -> str:
     from kb.catalog.patch import patched
 
     return patched(command, engine, release)
+
+
+def with_installed(readings: Iterable[Mapping[str, Any]]) -> AbstractContextManager[None]:
+    """Within it, the functions here know installed releases too: `readings` as the probe engine_flags gives them in its data.
+
+    A nightly build is then answered by what it really has, and a changed release by its own flags.
+    """
+    from kb.catalog import installed
+
+    return installed.with_installed(readings)
 
 
 def diff(command: str, engine: str, old: str, new: str) -> Comparison:

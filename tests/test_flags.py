@@ -668,8 +668,8 @@ def test_a_look_up_imports_nothing_heavy() -> None:
 
 def test_each_engine_is_read_only_when_it_is_asked_about() -> None:
     code = (
-        "from kb.catalog.history import load; from kb.flags import check_name\n"
-        "check_name('sglang', '0.5.9', '--tp-size'); print(load.cache_info().misses)"
+        "from kb.catalog.history import shipped; from kb.flags import check_name\n"
+        "check_name('sglang', '0.5.9', '--tp-size'); print(shipped.cache_info().misses)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "1"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -16,6 +17,10 @@ from typing import Any, Literal
 Engine = Literal["vllm", "sglang"]
 ENGINES: tuple[Engine, ...] = ("vllm", "sglang")
 DATA = Path(__file__).parent.parent / "data" / "flags"
+
+
+# Histories that count in place of the shipped ones, by engine; kb/catalog/installed.py sets them.
+INSTALLED: ContextVar[Mapping[str, History]] = ContextVar("INSTALLED")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +140,17 @@ def _positions(releases: tuple[str, ...]) -> dict[str, int]:
     return {release: at for at, release in enumerate(releases)}
 
 
-@cache
 def load(engine: str) -> History:
-    """The shipped history of `vllm` or `sglang`; read once in a process. Raises ValueError for any other engine."""
+    """The history of `vllm` or `sglang`: the shipped one, or that with an installed release where `with_installed` set one.
+
+    Raises ValueError for any other engine.
+    """
+    return INSTALLED.get({}).get(engine) or shipped(engine)
+
+
+@cache
+def shipped(engine: str) -> History:
+    """The shipped history, read once in a process; see `load`."""
     if engine not in ENGINES:
         raise ValueError(f"no flag catalogue for {engine!r}: it has {' and '.join(ENGINES)}")
     return parse((DATA / f"{engine}.json").read_text("utf-8"))

@@ -9,7 +9,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -69,7 +69,7 @@ class Module:
 class Sources:
     """All modules of a release by dotted name; each file is parsed when it is first asked for."""
 
-    def __init__(self, files: dict[str, str]) -> None:
+    def __init__(self, files: Mapping[str, str]) -> None:
         self.files = files
         self._modules: dict[str, Module | None] = {}
 
