@@ -21,7 +21,7 @@ TOLD = (
     *("tp_size", "dp_size", "enable_metrics", "schedule_conservativeness", "disaggregation_mode"),
 )
 
-NoPage = Literal["", "absent", "empty", "foreign", "refused", "unanswered"]
+NoPage = Literal["", "absent", "empty", "foreign", "refused", "too-large", "unanswered"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +141,8 @@ def _scrape(ask: _Asker) -> tuple[Page | None, NoPage]:
         reply = ask("/metrics")
         if reply.status in (301, 302, 307, 308):  # vLLM before 0.4 has its page one slash further
             reply = ask("/metrics/")
-    except Unanswered:
-        return None, "unanswered"
+    except Unanswered as error:
+        return None, "too-large" if error.reason == "too-large" else "unanswered"
     if reply.status != 200:
         return None, "refused" if reply.status in (401, 403) else "absent"
     if not reply.text.strip():

@@ -131,5 +131,6 @@ NO_PAGE = {
     "empty": ("is empty", "为空"),
     "foreign": ("has no reading of a scheduler", "中没有调度器数据"),
     "refused": ("wants another key", "要求其他密钥"),
+    "too-large": ("has more than an engine would tell", "的内容远超推理引擎应有的大小"),
     "unanswered": ("did not answer in time", "没有及时应答"),
 }
