@@ -56,7 +56,7 @@ def facts_of(gpus: tuple[GpuLinks, ...]) -> dict[str, Any]:
     if errors:
         facts["gpu_nvlink_errors"] = sum(errors)
     fabrics = [gpu for gpu in gpus if gpu.fabric_state]
-    if len(gpus) > 1 and fabrics:
+    if fabrics:
         facts["gpu_fabric_ready"] = all(gpu.fabric_state == COMPLETED and not gpu.fabric_status for gpu in fabrics)
     paths = [peer.path for gpu in gpus for peer in gpu.peers if peer.path]
     if paths:
@@ -87,15 +87,15 @@ def missing_links(gpus: tuple[GpuLinks, ...]) -> Mapping[int, int]:
 
 
 def _fabric(gpus: tuple[GpuLinks, ...]) -> Finding | None:
-    """One GPU of a switch board that was given to a virtual machine alone has no fabric to wait for."""
+    """A single GPU may be one of a switch board that was given away alone, with nothing to wait for: a warning."""
     waiting = [gpu for gpu in gpus if gpu.fabric_state in FABRIC_WAITS]
     failed = [gpu for gpu in gpus if gpu.fabric_state == COMPLETED and gpu.fabric_status]
-    if len(gpus) < 2 or not (waiting or failed):
+    if not waiting and not failed:
         return None
     state, state_zh = ("not set up", "尚未建立") if waiting else ("set up with an error", "建立时出错")
     numbers = ", ".join(str(gpu.gpu.index) for gpu in waiting or failed)
     return Finding(
-        "critical",
+        "critical" if len(gpus) > 1 else "warning",
         f"The NVSwitch fabric is {state} for GPU {numbers}.",
         f"GPU {numbers} 的 NVSwitch 互联（fabric）{state_zh}。",
         "Start the fabric manager, of the driver's own version: `systemctl status nvidia-fabricmanager`; until then CUDA "

@@ -8,10 +8,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from probes import gpu_differences, gpu_health, gpu_links, gpu_processes
 from probes.reading.gpus import Gpu, GpuHealth, GpuLinks, GpuProcess, GpuProcesses, Memory, NvLink
@@ -27,7 +29,7 @@ from probes.reading.nvidia_smi import (
     parse_rows,
 )
 from probes.reading.processes import Process
-from probes.registry import replay
+from probes.registry import replay, to_json
 from probes.types import ProbeResult
 
 ROOT = Path(__file__).parent.parent
@@ -473,6 +475,43 @@ def test_cards_without_a_bridge_beside_cards_with_one_are_wired_so() -> None:
         "critical",
         "GPU 1 has 0 NVLinks up where its equals have 12.",
     )
+
+
+def test_one_gpu_that_waits_for_a_fabric_is_a_warning() -> None:
+    alone = gpu_links.judge((linked(0, 0, 18, "NVIDIA H100 80GB HBM3", fabric_state=2),))
+    assert (alone.status, alone.facts["gpu_fabric_ready"]) == ("warning", False)
+    assert gpu_links.judge((linked(0, 0, 18, "NVIDIA H100 80GB HBM3", fabric_state=0),)).status == "ok"
+
+
+COUNTS = st.none() | st.integers(0, 2**40)
+SHARES = st.none() | st.floats(0, 1)
+ODD = {int | None: COUNTS, float | None: st.none() | st.floats(0, 2000)}
+
+
+def readings_of(kind: type, **given: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    hints = get_type_hints(kind)
+    fields = {name: ODD[hint] for name, hint in hints.items() if hint in ODD}
+    gpu = st.builds(Gpu, st.integers(0, 15), st.sampled_from(("", "NVIDIA L4", "NVIDIA H100 80GB HBM3")))
+    return st.builds(kind, gpu, **{**fields, **given})
+
+
+@given(st.lists(readings_of(GpuHealth, utilization_ratio=SHARES, memory_utilization_ratio=SHARES), max_size=5))
+def test_no_health_reading_is_too_odd_to_judge(gpus: list[GpuHealth]) -> None:
+    for judge in (gpu_health.judge, gpu_differences.judge):
+        result = judge(tuple(gpus))
+        assert json.loads(json.dumps(to_json(result)))["summary_zh"]
+        assert bool(result.advice) == (result.status in ("warning", "critical"))
+        assert len(result.advice) == len(result.advice_zh)
+
+
+LINKS = st.none() | st.lists(st.builds(NvLink, st.integers(0, 17), st.booleans(), recoveries=COUNTS)).map(tuple)
+
+
+@given(st.lists(readings_of(GpuLinks, links=LINKS, mig=st.none() | st.booleans()), max_size=5))
+def test_no_links_are_too_odd_to_judge(gpus: list[GpuLinks]) -> None:
+    result = gpu_links.judge(tuple(gpus))
+    assert json.loads(json.dumps(to_json(result)))["summary_zh"]
+    assert len(result.advice) == len(result.advice_zh)
 
 
 def test_slices_that_cannot_be_counted_are_not_called_missing() -> None:
