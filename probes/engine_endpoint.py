@@ -29,12 +29,14 @@ BOUND = frozenset({"kv", "sequence_cap", "token_budget", "compute", "reservation
 def engine_endpoint(target: Target) -> ProbeResult:
     """Ask running engines whether they answer and how loaded they are: models, release, KV cache, queue, preemptions,
     latencies. Says which limit binds. Asks only addresses that the operator set, and engines found on this host."""
+    servers = read_servers(read_processes())
+    if not target.urls and not any(server.port for server in servers):
+        return _nobody(servers)  # before the HTTP client is imported, which takes a fifth of a whole checkup
     from concurrent.futures import ThreadPoolExecutor
 
     from probes.reading.endpoints import read_endpoint
     from probes.reading.http import BadAddress, addresses
 
-    servers = read_servers(read_processes())
     try:
         asked = addresses(target.urls, servers, target.engine_api_key)
     except BadAddress as error:
