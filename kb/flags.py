@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from kb.catalog.comparison import Comparison
+    from kb.catalog.installed import Installed
 
 __all__ = [
     "Default",
@@ -92,7 +93,7 @@ def patched_command(command: str, engine: str, release: str) -> str:
     return patched(command, engine, release)
 
 
-def with_installed(readings: Iterable[Mapping[str, Any]]) -> AbstractContextManager[None]:
+def with_installed(readings: Iterable[Installed | Mapping[str, Any]]) -> AbstractContextManager[None]:
     """Within it, the functions here know installed releases too: `readings` as the probe engine_flags gives them in its data.
 
     A nightly build is then answered by what it really has, and a changed release by its own flags.

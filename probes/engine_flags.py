@@ -3,12 +3,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kb.catalog.history import load
-from kb.catalog.installed import Installed, is_news, to_json, with_installed
-from kb.catalog.releases import release_key
-from kb.flags import FlagStatus, check_command
 from probes.judging import Finding, conclude
 from probes.reading.environments import read_environments
 from probes.reading.flag_sources import ENGINES, Installation, find_installations, read_installed
@@ -16,6 +12,10 @@ from probes.reading.processes import read_processes
 from probes.reading.servers import Server, read_servers
 from probes.registry import probe
 from probes.types import ProbeResult, Target
+
+if TYPE_CHECKING:  # what the flag record imports takes 50 ms, and most hosts that are looked at have no engine
+    from kb.catalog.installed import Installed
+    from kb.flags import FlagStatus
 
 SHOWN = 8
 WRONG = ("refused", "removed", "renamed", "never", "not-yet", "no-op")
@@ -44,6 +44,8 @@ def engine_flags(target: Target) -> ProbeResult:
 
 def read_engine(installation: Installation) -> Engine:
     """Read one engine, or take the record's word for it where its files are those of a recorded release."""
+    from kb.catalog.history import load
+
     history = load(installation.engine)
     if installation.state == "as released" and installation.release in history.releases:
         return Engine(installation, len(history.names(history.index(installation.release))))
@@ -96,6 +98,8 @@ def facts_of(engine: Engine) -> dict[str, Any]:
 
 def is_recorded(installation: Installation) -> bool:
     """Whether the catalogue holds this release."""
+    from kb.catalog.history import load
+
     return installation.release in load(installation.engine).releases
 
 
@@ -108,12 +112,16 @@ def engine_of(server: Server, installed: Sequence[Engine]) -> Engine | None:
 
 def check(command: str, engine: Engine) -> list[FlagStatus]:
     """The status of everything in a command, by what is installed where that was read, else by the record."""
+    from kb.flags import check_command, with_installed
+
     with with_installed([engine.read] if engine.read else []):
         return check_command(command, engine.installation.engine, engine.installation.release)
 
 
 def shown(engine: Engine) -> dict[str, Any]:
     """An engine as data. `differences` is what `kb.flags.with_installed` takes, and is there where it says something new."""
+    from kb.catalog.installed import is_news, to_json
+
     news = engine.read is not None and is_news(engine.read)
     return {
         **asdict(engine.installation),
@@ -213,6 +221,8 @@ def _figures(engine: Engine) -> tuple[str, str]:
             f"{name} takes {engine.flags} flags; its files are those of the release.",
             f"{name} 有 {engine.flags} 个参数，文件与发布版一致。",
         )
+    from kb.catalog.releases import release_key
+
     if read.is_recorded:
         return (
             f"{name} takes {engine.flags} flags, as the record says.",
