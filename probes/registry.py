@@ -134,8 +134,13 @@ def run_probes(
 def checkup(
     target: Target, deadline_seconds: float = DEADLINE_SECONDS, on_result: OnResult | None = None
 ) -> list[ProbeResult]:
-    """Run every passive probe; the active ones too where the target allows it."""
-    return run_probes(checkup_names(target), target, deadline_seconds, on_result)
+    """Run every passive probe, then, where the target allows it, the active ones, whose load the others shall not see."""
+    started = time.monotonic()
+    names = checkup_names(target)
+    calm = [name for name in names if _is_passive(name)]
+    results = run_probes(calm, target, deadline_seconds, on_result)
+    left = max(0.0, started + deadline_seconds - time.monotonic())
+    return results + run_probes((name for name in names if name not in calm), target, left, on_result)
 
 
 def checkup_names(target: Target) -> tuple[str, ...]:

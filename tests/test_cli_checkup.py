@@ -157,3 +157,26 @@ def test_changes_are_shown_under_their_time(capsys: pytest.CaptureFixture[str]) 
         "03:04:10  disk  disk_free_gib: 62 → 12.5",
         "03:04:15  没有变化",
     ]
+
+
+def test_active_probes_run_after_the_others_under_the_same_deadline(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A probe that measures must not be seen as load by one that looks."""
+    import probes
+    from probes.registry import checkup as run
+
+    code = (
+        "import time\nfrom pathlib import Path\nfrom probes.registry import probe\nfrom probes.types import ProbeResult\n\n\n"
+        "@probe(passive={passive})\ndef {name}(target):\n    'Note when it ran.'\n    time.sleep({wait})\n"
+        "    return ProbeResult('{name}', 'ok', '', data={{'at': time.monotonic()}})\n"
+    )
+    (tmp_path / "looks_long.py").write_text(code.format(passive=True, name="looks_long", wait=0.3))
+    (tmp_path / "acts.py").write_text(code.format(passive=False, name="acts", wait=0))
+    monkeypatch.setattr(probes, "__path__", [str(tmp_path)])
+    assert [r.probe for r in run(Target())] == ["looks_long"]
+    looked, acted = run(Target(active=True))
+    assert (looked.probe, acted.probe) == ("looks_long", "acts") and looked.data["at"] < acted.data["at"]
+    assert [r.status for r in run(Target(active=True), 0.1)] == ["unknown", "unknown"]
+    for name in ("looks_long", "acts"):
+        sys.modules.pop(f"probes.{name}")

@@ -12,7 +12,7 @@ import typer
 from kb.errors import InputError
 from kb.types import Language
 from probes.types import ProbeResult
-from ui.cli.options import EXIT_CODES, JSON, print_json, read_host, settings
+from ui.cli.options import EXIT_CODES, JSON, deadline_of, print_json, read_host, settings
 
 Look = Callable[[], list[ProbeResult]]
 
@@ -26,7 +26,9 @@ def checkup(
     lang: str = typer.Option(
         None, "--lang", metavar="auto|en|zh", help="Language of the table [auto: of the environment]."
     ),
-    seconds: float = typer.Option(None, "--seconds", min=0.1, max=120, help="The deadline that all probes share [5]."),
+    seconds: float = typer.Option(
+        None, "--seconds", min=0.1, max=120, help="The deadline that all probes share [5; with --active 12]."
+    ),
     everything: bool = typer.Option(False, "--all", help="Say what the calm probes read, too."),
     watch: float = typer.Option(
         None, "--watch", metavar="SECONDS", min=0.2, help="Look again and again, and show what changed, until Ctrl-C."
@@ -92,14 +94,15 @@ def looker(host: Path | None, active: bool, seconds: float | None, lang: Languag
         return lambda: list(replay(recorded).values())
     chosen = settings(probe_seconds=seconds)
     target = target_of(chosen, active)
+    deadline = deadline_of(chosen, seconds, target.active)
 
     def look() -> list[ProbeResult]:
         if quiet or not sys.stderr.isatty():
-            return run_checkup(target, chosen.probe_seconds)
+            return run_checkup(target, deadline)
         from ui.checkup import progress
 
         with progress(checkup_names(target), lang) as on_result:
-            return run_checkup(target, chosen.probe_seconds, on_result)
+            return run_checkup(target, deadline, on_result)
 
     return look
 

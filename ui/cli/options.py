@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from assistant.settings import Settings
 
 JSON = typer.Option(False, "--json", help="Print JSON instead of text.")
+ACTIVE_SECONDS = 12.0
+"""engine_speed takes up to 9 s, after the passive probes."""
 EXIT_CODES = {"ok": 0, "warning": 1, "critical": 2, "unknown": 3}
 
 
@@ -31,6 +33,11 @@ def settings(**flags: Any) -> Settings:
     from assistant.settings import load_settings
 
     return load_settings(**flags)
+
+
+def deadline_of(chosen: Settings, given: float | None, active: bool) -> float:
+    """The seconds that probes share: as given, else as set, with active probes at least as many as those take."""
+    return chosen.probe_seconds if given or not active else max(chosen.probe_seconds, ACTIVE_SECONDS)
 
 
 def open_assistant(quiet: bool = False, **flags: Any) -> Assistant:

@@ -10,7 +10,7 @@ from typing import IO
 import typer
 
 from kb.errors import InputError
-from ui.cli.options import EXIT_CODES, JSON, print_json, settings
+from ui.cli.options import EXIT_CODES, JSON, deadline_of, print_json, settings
 
 BLOCK_BYTES = 4 * 1024 * 1024
 
@@ -56,7 +56,8 @@ def probe_run(
     from probes.registry import record, run_probe
 
     chosen = settings(lang=lang, probe_seconds=seconds)
-    result = run_probe(name, target_of(chosen, active), chosen.probe_seconds)
+    target = target_of(chosen, active)
+    result = run_probe(name, target, deadline_of(chosen, seconds, target.active))
     if as_json:
         print_json(record([result]))
     else:
