@@ -45,7 +45,9 @@ ANSWER_TOKENS = 4000
 ROOM = 0.75
 """The share of the model's context above which earlier messages are summed up; the rest is for the answer."""
 TRANSIENT = (408, 409, 425, 429, 500, 502, 503, 504)
-LOST = ("APIConnectionError", "APITimeoutError", "RemoteProtocolError", "ReadError", "JSONDecodeError")
+LOST = frozenset(
+    ["APIConnectionError", "APITimeoutError", "RemoteProtocolError", "ReadError", "JSONDecodeError", "CutOff"]
+)
 OVERFLOW = re.compile(
     r"(?i)context[ _](?:length|window|size)|maximum context|too many tokens|too long|exceeds? (?:the )?(?:available|maximum)|n_ctx"
 )
@@ -56,6 +58,10 @@ Report = Callable[[Literal["step_started", "step_finished"], Step], None]
 
 class OutOfBudget(Exception):
     """The tokens of an answer are spent."""
+
+
+class CutOff(Exception):
+    """A stream ended before the answer did."""
 
 
 class Endless(Exception):
@@ -199,6 +205,21 @@ class Gate(AgentMiddleware[Any, Any, Any]):
         return result
 
 
+class Whole(AgentMiddleware[Any, Any, Any]):
+    """Tells an answer from the beginning of one: a stream that is cut may look as if it had ended."""
+
+    def wrap_model_call(
+        self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
+    ) -> ModelResponse[Any]:
+        """Raises CutOff where neither a reason to finish nor a count of tokens came."""
+        response = handler(request)
+        said = response.result[-1]
+        ended = said.response_metadata.get("finish_reason")
+        if said.response_metadata.get("model_provider") == "openai" and not ended and not said.usage_metadata:
+            raise CutOff("the connection ended before the answer did")
+        return response
+
+
 class Agent:
     """One answer's exchange with a model. `ask` may be called again: the exchange goes on."""
 
@@ -230,6 +251,7 @@ class Agent:
                 ModelRetryMiddleware(
                     max_retries=RETRIES, retry_on=is_transient, on_failure="error", initial_delay=0.3, max_delay=2.0
                 ),
+                Whole(),
             ],
         )
 
@@ -251,6 +273,8 @@ def words_of(message: AnyMessage) -> str:
     if not isinstance(message, AIMessage):
         return ""
     text = str(message.text)
+    if message.response_metadata.get("finish_reason") == "length":  # the last paragraph is not whole
+        text = text.rpartition("\n\n")[0]
     text = re.sub(r"(?is)<(think|thinking|reasoning)>.*?(?:</\1>|\Z)", "", text)
     return re.sub(r"(?is)\A.*?</(?:think|thinking|reasoning)>", "", text).strip()
 
@@ -297,7 +321,12 @@ def is_transient(error: Exception) -> bool:
     status = getattr(error, "status_code", None)
     if status is not None:
         return status in TRANSIENT
-    return type(error).__name__ in LOST and type(error.__cause__).__name__ not in ("ConnectError", "ConnectTimeout")
+    return is_lost(error) and type(error.__cause__).__name__ not in ("ConnectError", "ConnectTimeout")
+
+
+def is_lost(error: Exception) -> bool:
+    """Whether the connection is to blame, by the name of the class: openai has another home."""
+    return not LOST.isdisjoint(each.__name__ for each in type(error).__mro__)
 
 
 def reason_of(error: Exception) -> tuple[str, str]:
@@ -311,6 +340,6 @@ def reason_of(error: Exception) -> tuple[str, str]:
     line = (plain(mask(str(root))).strip().splitlines() or [type(root).__name__])[0][:160]
     if status is not None:
         return "refused", f"{status}" if str(status) in line else f"{status}: {line}"
-    if type(error).__name__ in LOST or isinstance(root, OSError | httpx.HTTPError):
+    if is_lost(error) or isinstance(root, OSError | httpx.HTTPError):
         return "unreachable", line
     return "broken", f"{type(error).__name__}: {line}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import socket
 import threading
@@ -17,7 +18,8 @@ Body = dict[str, Any]
 
 @dataclass(frozen=True)
 class Reply:
-    """One answer. `fault`: cut (the connection ends mid-stream), stall (nothing more comes), json (not JSON), empty (no choices)."""
+    """One answer. `fault`: cut and end (the connection breaks, or ends as if all were said), stall (nothing more comes), babble (the text
+    again and again without end), json (not JSON), empty (no choices)."""
 
     text: str = ""
     calls: tuple[tuple[str, str], ...] = ()
@@ -35,94 +37,117 @@ Script = Callable[[Body, int], Reply]
 class ModelServer:
     """A running endpoint. `requests` are the bodies received, `keys` the Authorization headers."""
 
-    url: str
+    script: Script
+    url: str = ""
     requests: list[Body] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
+    over: threading.Event = field(default_factory=threading.Event)
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def received(self) -> str:
         """All that was ever sent to it."""
         return json.dumps(self.requests, ensure_ascii=False)
 
+    def reply_to(self, body: Body, key: str) -> Reply:
+        with self.lock:
+            self.requests.append(body)
+            self.keys.append(key)
+            place = len(self.requests) - 1
+        return self.script(body, place)
+
+
+class Listener(ThreadingHTTPServer):
+    """Listens on a free loopback port."""
+
+    daemon_threads = True
+
+    def __init__(self, model: ModelServer) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.model = model
+        model.url = f"http://127.0.0.1:{self.server_port}/v1"
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Sends what the script says, and breaks off where it says so."""
+
+    protocol_version = "HTTP/1.1"
+    server: Listener
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing."""
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        reply = self.server.model.reply_to(body, self.headers.get("Authorization", ""))
+        self.server.model.over.wait(reply.delay)
+        try:
+            self.send_reply(body, reply)
+        except OSError:
+            self.close_connection = True
+
+    def send_reply(self, body: Body, reply: Reply) -> None:
+        if reply.status != 200:
+            self.send_whole(json.dumps({"error": {"message": reply.error, "type": "error"}}), reply)
+        elif reply.fault == "json":
+            self.send_whole("<html>busy</html>", reply)
+        elif reply.fault == "empty":
+            self.send_whole(json.dumps({"id": "x", "object": "chat.completion", "choices": []}), reply)
+        elif body.get("stream"):
+            self.send_stream(reply)
+        else:
+            self.send_whole(json.dumps(whole(reply)), reply)
+
+    def send_whole(self, text: str, reply: Reply) -> None:
+        data = text.encode()
+        self.send_response(reply.status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        for name, value in reply.headers:
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(data)
+
+    def send_stream(self, reply: Reply) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        framed = reply.fault != "end"
+        self.send_header(*("Transfer-Encoding", "chunked") if framed else ("Connection", "close"))
+        self.end_headers()
+        self.close_connection = True
+        chunks = list(streamed(reply))
+        half = len(chunks) // 2 if reply.fault in ("cut", "end", "stall") else len(chunks)
+        for chunk in itertools.cycle(chunks[:1]) if reply.fault == "babble" else chunks[:half]:
+            if self.server.model.over.is_set():
+                return
+            self.send_chunk(f"data: {json.dumps(chunk)}\n\n".encode(), framed)
+        if reply.fault == "stall":
+            self.server.model.over.wait(60)
+        elif reply.fault in ("cut", "end"):
+            self.connection.shutdown(socket.SHUT_RDWR)
+        else:
+            self.send_chunk(b"data: [DONE]\n\n", framed)
+            self.send_chunk(b"", framed)
+
+    def send_chunk(self, data: bytes, framed: bool) -> None:
+        self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n" if framed else data)
+        self.wfile.flush()
+
 
 @contextmanager
 def model_server(script: Script | list[Reply]) -> Iterator[ModelServer]:
     """Serve a script: a function of the body and the number of the request from 0, or replies of which the last repeats."""
-    over = threading.Event()
-    lock = threading.Lock()
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, format: str, *args: object) -> None:
-            """Nothing."""
-
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            with lock:
-                place = len(server.requests)
-                server.requests.append(body)
-                server.keys.append(self.headers.get("Authorization", ""))
-            reply = script(body, place) if callable(script) else script[min(place, len(script) - 1)]
-            over.wait(reply.delay)
-            try:
-                self.send_reply(body, reply)
-            except OSError:
-                self.close_connection = True
-
-        def send_reply(self, body: Body, reply: Reply) -> None:
-            if reply.status != 200:
-                self.send_whole(json.dumps({"error": {"message": reply.error, "type": "error"}}), reply)
-            elif reply.fault == "json":
-                self.send_whole("<html>busy</html>", reply)
-            elif reply.fault == "empty":
-                self.send_whole(json.dumps({"id": "x", "object": "chat.completion", "choices": []}), reply)
-            elif body.get("stream"):
-                self.send_stream(reply)
-            else:
-                self.send_whole(json.dumps(whole(reply)), reply)
-
-        def send_whole(self, text: str, reply: Reply) -> None:
-            data = text.encode()
-            self.send_response(reply.status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            for name, value in reply.headers:
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(data)
-
-        def send_stream(self, reply: Reply) -> None:
-            self.send_response(200)
-            self.send_header("Content-Type", "text/event-stream")
-            self.send_header("Connection", "close")
-            self.end_headers()
-            self.close_connection = True
-            chunks = list(streamed(reply))
-            if reply.fault == "stall":
-                chunks = chunks[: len(chunks) // 2]
-            for i, chunk in enumerate(chunks):
-                if reply.fault == "cut" and i == len(chunks) // 2:
-                    self.connection.shutdown(socket.SHUT_RDWR)
-                    return
-                self.wfile.write(f"data: {json.dumps(chunk)}\n\n".encode())
-                self.wfile.flush()
-            if reply.fault == "stall":
-                over.wait(60)
-                return
-            self.wfile.write(b"data: [DONE]\n\n")
-
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    httpd.daemon_threads = True
-    server = ModelServer(f"http://127.0.0.1:{httpd.server_port}/v1")
-    thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    said = script if callable(script) else lambda _, place: script[min(place, len(script) - 1)]
+    model = ModelServer(said)
+    listener = Listener(model)
+    thread = threading.Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:
-        yield server
+        yield model
     finally:
-        over.set()
-        httpd.shutdown()
-        httpd.server_close()
+        model.over.set()
+        listener.shutdown()
+        listener.server_close()
         thread.join()
 
 
