@@ -27,8 +27,8 @@ def model_files(target: Target) -> ProbeResult:
     """Read the model folders and the Hugging Face cache: configuration, safetensors headers, tokenizer. Says which weight
     files are missing, cut off, damaged or only git-LFS pointers, and which downloads are unfinished; reads no tensor."""
     processes = read_processes()
-    variables = _engine_variables(tuple(engines(processes))) or dict(os.environ)
-    places, refused, roots = find_models(target.model_directories, cache_folder(variables), read_servers(processes))
+    hubs = [*_caches(engines(processes)), cache_folder(os.environ)]
+    places, refused, roots = find_models(target.model_directories, hubs, read_servers(processes))
     models, left = [], HEADER_BUDGET_BYTES
     for place in places:
         models.append(read_model(place, roots, left))
@@ -136,7 +136,7 @@ def _findings(model: Model) -> Iterator[Finding]:
     yield from (_broken(model, shard, worst) for shard in _with_fault(model, "truncated", "damaged")[:3])
     yield from (_unreadable(model, shard) for shard in _with_fault(model, "unreadable")[:1])
     yield from filter(None, (_index(model, worst), _disputed(model), _unfinished(model), _tokenizer(model)))
-    yield from filter(None, (_unpacked(model), _empty(model)))
+    yield from filter(None, (_unpacked(model), _empty(model), _short(model)))
 
 
 def _again(model: Model) -> tuple[str, str]:
@@ -299,6 +299,20 @@ def _empty(model: Model) -> Finding | None:
     )
 
 
+def _short(model: Model) -> Finding | None:
+    """Warn of too little where headers were not read; some indexes state a size that was never true, so it is no more."""
+    is_read = all(shard.expected_bytes is not None for shard in model.shards)
+    if is_read or _with_fault(model) or model.total_bytes is None or model.weight_bytes >= model.total_bytes:
+        return None
+    here, said = gib(model.weight_bytes), gib(model.total_bytes)
+    return Finding(
+        "warning",
+        f"The weight files of {model.place.name} have {here} GiB, and their index says {said} GiB.",
+        f"{model.place.name} 的权重文件共 {here} GiB，而索引写的是 {said} GiB。",
+        *_again(model),
+    )
+
+
 def _is_gguf(model: Model) -> bool:
     return all(shard.name.endswith(".gguf") for shard in model.shards) and bool(model.shards)
 
@@ -312,11 +326,10 @@ def _figures(models: list[Model], subject: Model | None) -> tuple[str, str]:
     )
 
 
-def _engine_variables(pids: tuple[int, ...]) -> dict[str, str]:
-    """Read where a running engine of this user keeps its models; empty without one."""
+def _caches(pids: Iterable[int]) -> Iterator[str]:
+    """Tell where the running engines of this user keep downloaded models."""
     for pid in pids:
         try:
-            return read_variables(pid, CACHE_VARIABLES)
+            yield cache_folder(read_variables(pid, CACHE_VARIABLES))
         except Unreadable:
             continue
-    return {}

@@ -5,6 +5,7 @@ import json
 import os
 import struct
 import time
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -371,7 +372,7 @@ def test_a_servers_path_is_followed_under_the_folders_alone(tmp_path: Path) -> N
         Server(11, "vllm", f"vllm serve {outside}", 8000),
         Server(12, "vllm", "vllm serve org/not-here", 8000),
     ]
-    places, refused, _ = find_models((str(tmp_path / "models"),), "", servers)
+    places, refused, _ = find_models((str(tmp_path / "models"),), (), servers)
     assert [(place.path, place.origin, place.wanted) for place in places] == [
         (str(models), "running vllm (pid 10)", True)
     ]
@@ -383,10 +384,10 @@ def test_the_served_model_is_what_facts_are_about(tmp_path: Path) -> None:
     write_model(tmp_path / "models/a", model_type="one")
     served = write_model(tmp_path / "models/b", max_position_embeddings=7)
     directories = (str(tmp_path / "models"),)
-    places, _, roots = find_models(directories, "", [Server(1, "vllm", f"vllm serve {served}", 8000)])
+    places, _, roots = find_models(directories, (), [Server(1, "vllm", f"vllm serve {served}", 8000)])
     result = model_files.judge([read_model(place, roots) for place in places], [])
     assert result.facts["model_max_position_embeddings"] == 7
-    places, _, roots = find_models(directories, "")
+    places, _, roots = find_models(directories)
     assert len(places) == 2
     assert model_files.judge([read_model(place, roots) for place in places], []).facts == {}
 
@@ -442,3 +443,30 @@ def test_sizes_of_tensors() -> None:
     assert Tensor("F4", (5,)).size_bytes == 3
     assert Tensor("F32", ()).size_bytes == 4
     assert Tensor("I32", (0, 7)).size_bytes == 0
+
+
+def test_an_archive_of_torch_without_its_end_is_cut_off(tmp_path: Path, look: Callable[..., ProbeResult]) -> None:
+    folder = tmp_path / "old"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "tokenizer.json").write_text("{}")
+    path = folder / "pytorch_model.bin"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", bytes(1 << 18))
+    assert look(folder).status == "ok"
+    path.write_bytes(path.read_bytes()[:-100])
+    result = look(folder)
+    assert result.summary == "pytorch_model.bin of old is cut off: it is a zip archive without its central directory."
+    path.rename(folder / "old.gguf")
+    assert "does not begin with GGUF" in look(folder).summary
+
+
+def test_sizes_speak_where_headers_were_not_read(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "llama")
+    place = Place("llama", str(folder), "model directory", True)
+    assert model_files.judge([read_model(place, (str(folder),), 0)], []).status == "ok"
+    with (folder / "model-00001-of-00002.safetensors").open("r+b") as file:
+        file.truncate(file.seek(0, os.SEEK_END) - 600)
+    result = model_files.judge([read_model(place, (str(folder),), 0)], [])
+    assert result.status == "warning"
+    assert "have 0.0 GiB, and their index says 0.0 GiB" in result.summary

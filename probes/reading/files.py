@@ -55,6 +55,13 @@ def read_start(path: str | Path, roots: Iterable[str | Path], cap_bytes: int) ->
         return _read_capped(file.fileno(), cap_bytes), os.fstat(file.fileno()).st_size
 
 
+def read_end(path: str | Path, roots: Iterable[str | Path], cap_bytes: int) -> bytes:
+    """Return at most the last `cap_bytes` of a regular file under one of `roots`. Raises Unreadable."""
+    with os.fdopen(_open_regular(path, roots), "rb", buffering=0) as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - cap_bytes))
+        return _read_capped(file.fileno(), cap_bytes)
+
+
 def read_kernel_file(name: str, root: Path = PROC, cap_bytes: int = CAP_BYTES) -> str:
     """Return a file of /proc that is on the fixed list, as `meminfo` or `123/cmdline`. Raises Unreadable."""
     if not KERNEL_FILES.fullmatch(name):

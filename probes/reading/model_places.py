@@ -34,14 +34,17 @@ class Place:
 
 
 def find_models(
-    directories: Iterable[str], hub: str, servers: Iterable[Server] = ()
+    directories: Iterable[str], hubs: Iterable[str] = (), servers: Iterable[Server] = ()
 ) -> tuple[list[Place], list[str], tuple[str, ...]]:
-    """Find models, those that servers name first; the sentences for what may not be read; and the folders allowed."""
-    directories = tuple(directories)
-    roots = (*directories, *((hub,) if hub else ()))
+    """Find models, those that servers name first; the sentences for what may not be read; and the folders allowed.
+
+    `hubs` are Hugging Face caches, such as /root/.cache/huggingface/hub.
+    """
+    directories, hubs = tuple(directories), tuple(dict.fromkeys(hubs))
+    roots = (*directories, *hubs)
     places: dict[str, Place] = {}
     refused: list[str] = []
-    for place in _all_places(directories, hub, servers):
+    for place in _all_places(directories, hubs, servers):
         try:
             real = str(resolve(place.path, roots))
         except Unreadable as error:
@@ -73,7 +76,7 @@ def snapshot_of(hub: str, name: str) -> str:
     except Unreadable:
         commit = ""
     snapshots = os.path.join(folder, "snapshots")
-    if re.fullmatch(r"[\w.-]+", commit) and os.path.isdir(os.path.join(snapshots, commit)):
+    if re.fullmatch(r"[\w-]+", commit) and os.path.isdir(os.path.join(snapshots, commit)):
         return os.path.join(snapshots, commit)
     made = [entry for entry in entries_of(snapshots) if entry.is_dir()]
     return max(made, key=lambda entry: entry.stat().st_mtime).path if made else ""
@@ -88,23 +91,24 @@ def entries_of(folder: str) -> list[os.DirEntry[str]]:
         return []
 
 
-def _all_places(directories: tuple[str, ...], hub: str, servers: Iterable[Server]) -> Iterator[Place]:
+def _all_places(directories: tuple[str, ...], hubs: tuple[str, ...], servers: Iterable[Server]) -> Iterator[Place]:
     for server in servers:
         named, origin = model_of(server.command), f"running {server.engine} (pid {server.pid})"
         if named.startswith("/"):
             yield Place(named, named, origin, True)
-        elif HUB_NAME.fullmatch(named) and hub and (path := snapshot_of(hub, named)):
-            yield Place(named, path, origin, True, _blobs(hub, named))
+        elif HUB_NAME.fullmatch(named):
+            found = ((hub, snapshot_of(hub, named)) for hub in hubs)
+            yield from (Place(named, path, origin, True, _blobs(hub, named)) for hub, path in found if path)
     for directory in directories:
         yield from _below(directory)
-    if hub:
+    for hub in hubs:
         yield from _cached(hub, "model cache", False)
 
 
 def _cached(hub: str, origin: str, wanted: bool) -> Iterator[Place]:
     for entry in sorted(entries_of(hub), key=lambda entry: entry.name):
         if entry.name.startswith("models--"):
-            name = entry.name.removeprefix("models--").replace("--", "/")
+            name = entry.name.removeprefix("models--").replace("--", "/", 1)
             if path := snapshot_of(hub, name):
                 yield Place(name, path, origin, wanted, _blobs(hub, name))
 

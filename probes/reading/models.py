@@ -20,7 +20,7 @@ from probes.reading.checkpoints import (
     parse_index,
     read_shard,
 )
-from probes.reading.files import Unreadable, read_start, read_text
+from probes.reading.files import Unreadable, read_end, read_start, read_text
 from probes.reading.model_places import Place, entries_of
 
 HEADER_BUDGET_BYTES = 32 << 20
@@ -28,6 +28,8 @@ HEADER_BUDGET_BYTES = 32 << 20
 NUMBERED = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.(?P<kind>safetensors|bin)")
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer.model.v3", "tekken.json", "vocab.json", "vocab.txt")
 OTHER_TOKENIZERS = (".tiktoken", "spiece.model", "tiktoken.model", "sentencepiece.bpe.model")
+ARCHIVE, ARCHIVE_END = b"PK\x03\x04", b"PK\x05\x06"
+"""How a file that torch.save wrote begins, and what stands near its end."""
 KINDS = ("safetensors", "bin", "gguf", "pt", "pth")
 
 
@@ -225,6 +227,8 @@ def _read_weights(folder: str, name: str, roots: tuple[str, ...], header_bytes: 
         return Shard(name, size, "pointer", "it is a git-LFS pointer")
     if name.endswith(".gguf") and not start.startswith(b"GGUF"):
         return Shard(name, size, "damaged", "it does not begin with GGUF")
+    if start.startswith(ARCHIVE) and ARCHIVE_END not in read_end(os.path.join(folder, name), roots, 1 << 17):
+        return Shard(name, size, "truncated", "it is a zip archive without its central directory")
     return Shard(name, size, "" if size else "truncated", "" if size else "it is empty")
 
 
