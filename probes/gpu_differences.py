@@ -2,13 +2,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import median
 from typing import Any
 
 from probes.judging import GIB, Finding, conclude
 from probes.reading.gpus import GpuHealth
-from probes.reading.nvml import read_health
+from probes.reading.nvml import read_health, read_sm_clocks
 from probes.reading.unavailable import GpuUnavailable, unavailable
 from probes.registry import probe
 from probes.types import ProbeResult, Target
@@ -41,9 +41,10 @@ def gpu_differences(target: Target) -> ProbeResult:
     which one is the straggler that a tensor-parallel group waits for."""
     try:
         gpus, source = read_health()
+        clocks = read_sm_clocks() if source == "NVML" and any(map(_is_working, _groups(gpus))) else {}
     except GpuUnavailable as error:
         return unavailable("gpu_differences", error)
-    return judge(gpus, source)
+    return judge(tuple(replace(gpu, sm_clock_mhz=clocks.get(gpu.gpu.index, gpu.sm_clock_mhz)) for gpu in gpus), source)
 
 
 def judge(gpus: tuple[GpuHealth, ...], source: str = "NVML") -> ProbeResult:
@@ -76,6 +77,11 @@ def _groups(gpus: Iterable[GpuHealth]) -> list[list[GpuHealth]]:
     return list(by_name.values())
 
 
+def _is_working(group: list[GpuHealth]) -> bool:
+    """Tell whether all of at least two equal GPUs work at this moment."""
+    return len(group) > 1 and all((one.utilization_ratio or 0) >= BUSY_RATIO and one.sm_clock_mhz for one in group)
+
+
 def _known(values: Iterable[Any]) -> list[Any]:
     return [value for value in values if value is not None]
 
@@ -89,7 +95,7 @@ def _most_common(values: Iterable[Any]) -> Any:
 
 def _clock(gpu: GpuHealth, group: list[GpuHealth]) -> Difference | None:
     """Clocks compare only while all of the group work; an idle GPU is slow by intent."""
-    if any((one.utilization_ratio or 0) < BUSY_RATIO or not one.sm_clock_mhz for one in group):
+    if not _is_working(group):
         return None
     usual = median(one.sm_clock_mhz or 0 for one in group if one is not gpu)
     if (gpu.sm_clock_mhz or 0) >= SLOWER_CLOCK_RATIO * usual:

@@ -29,6 +29,7 @@ HARDWARE = 0x0008
 """SwPowerCap is left out of these: at full load, running at the power limit is what a healthy GPU does."""
 NEAR_SLOWDOWN_C = 3
 SLOW_LINK_RATIO = 0.25
+NEWEST_GENERATION = 7
 BUSY_RATIO = 0.5
 CAPPED_RATIO = 0.95
 SW_POWER_CAP = 0x0004
@@ -114,7 +115,7 @@ def link_ratio(gpu: GpuHealth) -> float | None:
         return 1.0
     missing = (gpu.pcie_generation_max or 0) - (gpu.pcie_generation or gpu.pcie_generation_max or 0)
     is_busy = gpu.utilization_ratio >= BUSY_RATIO
-    return float(gpu.pcie_width / gpu.pcie_width_max / (2 ** max(0, missing) if is_busy else 1))
+    return float(gpu.pcie_width / gpu.pcie_width_max / (2 ** min(max(0, missing), NEWEST_GENERATION) if is_busy else 1))
 
 
 def is_power_capped(gpu: GpuHealth) -> bool | None:

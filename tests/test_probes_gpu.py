@@ -445,6 +445,11 @@ def test_clocks_are_compared_only_while_all_work() -> None:
     assert gpu_differences.judge((slow, resting)).facts["gpu_straggler"] is False
 
 
+def test_one_low_clock_among_several_looks_makes_no_straggler(look: Look) -> None:
+    result = look("a10x2-uneven-clocks", "gpu_differences")["gpu_differences"]
+    assert (result.status, result.facts["gpu_straggler"]) == ("ok", False)
+
+
 def test_what_only_differs_is_told_and_is_no_fault() -> None:
     group = tuple(busy(index, vbios="92.00.81.00.04" if index else "92.00.45.00.03") for index in range(4))
     result = gpu_differences.judge(group)

@@ -5,9 +5,11 @@ A reading that a GPU or a driver does not support is None. Sizes are bytes, cloc
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from statistics import median
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -52,6 +54,24 @@ def read_indices() -> dict[str, int]:
     except GpuUnavailable:
         return {}
     return {gpu.pci_bus_id: gpu.index for gpu in gpus if gpu.pci_bus_id}
+
+
+def read_sm_clocks(samples: int = 5, pause_seconds: float = 0.2) -> dict[int, int]:
+    """Read each GPU's SM clock some times and give the median in MHz by index: under load it changes by the millisecond.
+
+    A GPU that does not answer is left out. Raises GpuUnavailable.
+    """
+    seen: dict[int, list[int]] = {}
+    for sample in range(samples):
+        time.sleep(pause_seconds if sample else 0)
+        for index, clock in _read_all(_sm_clock):
+            if clock is not None:
+                seen.setdefault(index, []).append(clock)
+    return {index: int(median(clocks)) for index, clocks in seen.items()}
+
+
+def _sm_clock(nvml: ModuleType, handle: Any, gpu: Gpu) -> tuple[int, int | None]:
+    return gpu.index, nvml_devices.ask(nvml, "nvmlDeviceGetClockInfo", handle, getattr(nvml, "NVML_CLOCK_SM", None))
 
 
 def read_driver() -> Driver:

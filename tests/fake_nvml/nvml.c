@@ -19,7 +19,7 @@ enum { GPU_IS_LOST = 15, MOST_LINES = 128, MOST_DEVICES = 64, LINE_BYTES = 256 }
 
 typedef unsigned int uint;
 typedef unsigned long long ull;
-typedef struct { char lines[MOST_LINES][LINE_BYTES]; int count, parent, answered; } Device;
+typedef struct { char lines[MOST_LINES][LINE_BYTES]; int count, parent, answered, clocks; } Device;
 typedef struct { ull total, free, used; } Memory;
 typedef struct { uint version; ull total, reserved, free, used; } MemoryV2;
 typedef struct { uint gpu, memory; } Utilization;
@@ -219,7 +219,16 @@ typedef struct { uint version; int margin; } Margin;
 int nvmlDeviceGetMarginTemperature(Device *d, Margin *info) { return get_uint(d, "margin", (uint *)&info->margin); }
 int nvmlDeviceGetPowerUsage(Device *d, uint *milliwatts) { return get_uint(d, "power-mw", milliwatts); }
 int nvmlDeviceGetEnforcedPowerLimit(Device *d, uint *milliwatts) { return get_uint(d, "power-limit-mw", milliwatts); }
-int nvmlDeviceGetClockInfo(Device *d, uint kind, uint *mhz) { return get_uint(d, kind == 1 ? "sm-clock" : "-", mhz); }
+/* sm-clock MHZ…: each look at it gives the next, and after the last the first again. */
+int nvmlDeviceGetClockInfo(Device *d, uint kind, uint *mhz) {
+    const char *value;
+    int given = 1, code = answer(d, kind == 1 ? "sm-clock" : "-", &value);
+    if (code) return code;
+    for (const char *space = value; (space = strchr(space, ' ')); space++) given++;
+    for (int skip = d->clocks++ % given; skip; skip--) value = strchr(value, ' ') + 1;
+    *mhz = strtoul(value, NULL, 0);
+    return SUCCESS;
+}
 int nvmlDeviceGetMaxClockInfo(Device *d, uint kind, uint *mhz) {
     return get_uint(d, kind == 1 ? "max-sm-clock" : "-", mhz);
 }
