@@ -43,6 +43,7 @@ class Compared:
     weights_error: float | None
     blind: tuple[float, float] | None
     blind_error: float | None
+    fitted: bool = False
     remark: str = ""
 
 
@@ -85,6 +86,7 @@ def compare(report: dict[str, Any]) -> Compared:
         error(weights / GIB if weights is not None else None, printed.get("weights_gib")),
         (estimate, real) if estimate is not None and real is not None else None,
         error(estimate, real),
+        bool(report.get("fitted")),
         printed.get("remark", ""),
     )
 
@@ -166,6 +168,7 @@ def render(rows: Sequence[Compared]) -> str:
         ("requests at once, likewise", [row.concurrency_error for row in rows]),
         ("weights a GPU", [row.weights_error for row in rows]),
         ("tokens or GiB, from the GPU's memory alone", [row.blind_error for row in rows]),
+        ("the same, of reports that nothing was fitted to", [row.blind_error for row in rows if not row.fitted]),
     ):
         middle, count = median(errors)
         worst = max((abs(e) for e in errors if e is not None), default=0.0)

@@ -3,7 +3,8 @@
 Estimates. The feed-forward term is what vLLM's profiling run peaks at: for Llama 3.1 8B and 20,000 or 29,000 tokens it gives 2.06
 and 2.99 GiB where vLLM 0.6 measured 2.07 and 2.99 (vllm-project/vllm issue 10517). The sampler's term is fitted to what vLLM
 0.15 to 0.19 printed on an H100 with 1,024 sequences: 4.76 GiB at 128,256 entries, 5.6 at 151,936, 7.4 at 201,088, and from 0.17
-on 1.89, 2.21 and 2.87 (llm-d-planner, accuracy/accuracy_report.md; llm-d-benchmark, empirical-vllm-memory-results.md).
+on 1.89, 2.21 and 2.87 (llm-d-planner, accuracy/accuracy_report.md; llm-d-benchmark, empirical-vllm-memory-results.md). The first holds
+for 256 sequences of vLLM 0.6.5 too: 1.26 GiB at 128,256 entries (vllm-project/vllm pull request 10511).
 """
 
 from __future__ import annotations
@@ -21,18 +22,21 @@ def activation_bytes(architecture: Architecture, setup: Setup) -> int:
     """The peak of one step in 16 bits: a feed-forward part with its input and output, or the sampler."""
     feed_forward = setup.tokens_a_step * step_width(architecture, setup.split.tensor) * 2
     entry = SAMPLER_BYTES if setup.since("0.17.0") else SAMPLER_BYTES_BEFORE
-    sampler = setup.sequences * architecture.vocabulary * entry if setup.is_v1 else 0
+    sampler = setup.sequences * architecture.vocabulary * entry if setup.engine == "vllm" else 0
     return int(max(feed_forward, sampler))
 
 
 def outside_bytes(setup: Setup) -> int:
     """Memory that PyTorch does not count: kernels and workspaces, and NCCL's buffers where GPUs share layers.
 
-    As printed: 0.13 GiB on one GPU, 0.25 from vLLM 0.18 on; 0.55 a GPU in a tensor-parallel group, 2.1 from 0.18 on.
+    As printed: 0.13 GiB on one GPU, 0.25 from vLLM 0.18 on, 0.35 before 0.7, which counted the CUDA context too; 0.55 a GPU in a
+    tensor-parallel group, 2.1 from 0.18 on.
     """
     late = setup.since("0.18.0")
     if setup.split.tensor > 1:
         return int((2.1 if late else 0.55) * GIB)
+    if not setup.since("0.7.0"):
+        return int(0.35 * GIB)
     return int((0.25 if late else 0.13) * GIB)
 
 
