@@ -72,8 +72,10 @@ def plain_figures(result: Result) -> dict[str, str]:
     }
     if len(result.runs) > 1:
         figures["pass^k"] = ", ".join(f"k={k} {share:.1%}" for k, share in pass_hat(result.runs).items())
-    tokens = sum(s.tokens for run in result.runs for s in run)
-    if tokens:
+    kept = [m.kept for run in result.runs for s in run for m in s.each if m.kept is not None]
+    if kept:
+        tokens = sum(s.tokens for run in result.runs for s in run)
+        figures["model"] = f"{sum(kept)} of {len(kept)} texts shown with nothing struck out"
         figures["tokens"] = f"{tokens:,}, cost {sum(s.cost for run in result.runs for s in run):.4f}"
     return figures
 
@@ -145,6 +147,7 @@ def as_json(result: Result, gate: Comparison | None = None) -> dict[str, Any]:
         "calibration": {"ece": expected_calibration_error(bins), "bins": [asdict(b) for b in bins]},
         "latency_seconds": latency(scores),
         "pass_hat": pass_hat(result.runs),
+        "kept_texts": sum(bool(m.kept) for run in result.runs for s in run for m in s.each),
         "tokens": sum(s.tokens for run in result.runs for s in run),
         "cost": sum(s.cost for run in result.runs for s in run),
         "groups": {

@@ -13,6 +13,8 @@ from kb.flags import check_command, releases_of
 
 SHOWN = 3
 WHY_LINES = 2
+MODEL_STEP = "model"
+"""The step that says what a language model cost; it is `ok` where nothing of its words was struck out."""
 USAGE = re.compile(r"([\d,]+) \+ ([\d,]+) tokens?(?:, (\d+(?:\.\d+)?))?")
 FENCE = re.compile(r"^```(?:bash|sh|shell|console)?[^\n]*\n(.*?)^```", re.M | re.S)
 
@@ -22,8 +24,9 @@ class Score:
     """How an answer fared. `answered` are the first diagnoses as (document id, confidence).
 
     `cited` are the documents that the first diagnosis cites, `unverified` the shown flags that no release has, `why` what
-    the answer stood on, `error` the exception that was raised instead of an answer. A case of several messages has the
-    score of each in `messages`, and is right when all are.
+    the answer stood on, `error` the exception that was raised instead of an answer, `kept` whether a language model's words
+    were shown with nothing struck out (None: no model). A case of several messages has the score of each in `messages`, and
+    is right when all are.
     """
 
     case: Case
@@ -40,6 +43,7 @@ class Score:
     error: str = ""
     tokens: int = 0
     cost: float = 0.0
+    kept: bool | None = None
     messages: tuple[Score, ...] = ()
 
     @property
@@ -66,6 +70,7 @@ def score(case: Case, answer: Answer, seconds: float = 0.0) -> Score:
         why=reason(answer),
         tokens=tokens,
         cost=cost,
+        kept=next((step.status == "ok" for step in answer.steps if step.name == MODEL_STEP), None),
     )
 
 
@@ -159,12 +164,12 @@ def reason(answer: Answer) -> str:
 
 
 def is_by_model(answer: Answer) -> bool:
-    """Whether a language model worked on an answer: the step that says what it cost is called `model`."""
-    return any(step.name == "model" for step in answer.steps)
+    """Whether a language model worked on an answer."""
+    return any(step.name == MODEL_STEP for step in answer.steps)
 
 
 def usage(answer: Answer) -> tuple[int, float]:
     """Tokens and money that a language model took, as its step tells them; 0 for the offline writer."""
-    told = [USAGE.search(step.summary) for step in answer.steps if step.name == "model"]
+    told = [USAGE.search(step.summary) for step in answer.steps if step.name == MODEL_STEP]
     tokens = sum(int(m[i].replace(",", "")) for m in told if m for i in (1, 2))
     return tokens, sum(float(m[3]) for m in told if m and m[3])

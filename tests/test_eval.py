@@ -25,6 +25,7 @@ from evals.run import CASES, ask, question_of, run_case, run_cases
 from evals.scoring import Score, score
 from evals.split import FAMILIES, ONE_IN, family_of, in_part, load_families, part_of, part_of_name
 from kb.errors import InputError
+from tests.model_server import Reply, model_server
 
 Run = Callable[..., tuple[int, str, str]]
 ROOT = Path(__file__).parent.parent
@@ -258,6 +259,21 @@ def test_a_conversation_is_scored_and_not_kept(crashcart: Run, home: Path, tmp_p
     (row,) = json.loads(out)["scores"]
     assert row["right_at_1"] and [m["id"] for m in row["messages"]] == ["fits", "fits#2"]
     assert not [thread for thread in Threads.in_folder(home).list(1000) if thread.id.startswith("eval-")]
+
+
+def test_a_language_model_goes_through_the_same_cases(crashcart: Run, monkeypatch: Any, tmp_path: Path) -> None:
+    (tmp_path / "one.jsonl").write_text(json.dumps(FITS), "utf-8")
+    monkeypatch.setenv("CRASHCART_PRICE_OUT", "1000")
+    text = "It needs more room [K1].\n\n```bash\nvllm serve m --made-up-flag\n```\n"
+    with model_server(lambda body, place: Reply(text)) as server:
+        model = f"m@{server.url}"
+        code, out, _ = crashcart(
+            "eval", "--cases", str(tmp_path / "one.jsonl"), "--model", model, "--repeat", "2", "--baseline", "--json"
+        )
+    found = json.loads(out)
+    assert code == 0 and found["model"] == model and len(server.requests) >= 2
+    assert found["tokens"] > 100 and found["cost"] > 0 and found["pass_hat"] == {"1": 1.0, "2": 1.0}
+    assert found["unverified_flags"] == [] and found["kept_texts"] == 0  # the made-up flag was struck out
 
 
 def test_the_command_accepts_a_run_and_compares_with_it(crashcart: Run, tmp_path: Path) -> None:
