@@ -59,6 +59,8 @@ class Settings:
     """Folders, joined by ':', where models are kept; empty: the Hugging Face cache."""
     urls: str = ""
     """Engine addresses, joined by ',', that probes may ask."""
+    hub_url: str = ""
+    """The model hub (https://huggingface.co, or your mirror) that a probe may connect to; empty: it connects to none."""
     engine_api_key: str = field(default="", repr=False)
     """The key that engines at `urls` want; sent to no other address."""
     active: bool = False

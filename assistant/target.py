@@ -12,6 +12,7 @@ def target_of(settings: Settings, active: bool = False) -> Target:
         urls=_parts(settings.urls, ","),
         log_paths=_parts(settings.log_paths, ":"),
         log_roots=_parts(settings.log_roots, ":"),
+        hub_url=settings.hub_url,
         model_directories=_parts(settings.model_directories, ":"),
         home=str(settings.home_folder),
         engine_api_key=settings.engine_api_key,

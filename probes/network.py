@@ -11,7 +11,7 @@ from probes.judging import Finding, conclude
 from probes.reading.files import Unreadable
 from probes.reading.processes import Process, engine_of_tree, read_processes, select_variables
 from probes.reading.servers import Server, read_servers
-from probes.reading.sockets import Listener, infiniband_ports, interfaces, read_listeners
+from probes.reading.sockets import Listener, infiniband_ports, interfaces, reaches, read_listeners
 from probes.registry import probe
 from probes.types import ProbeResult, Target
 
@@ -31,6 +31,7 @@ VARIABLES = (
     ),
     *("http_proxy", "https_proxy", "no_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"),
 )
+PROXIES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
 OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 ON = frozenset({"1", "ON", "YES", "TRUE"})
 """What huggingface_hub takes for true, in capitals."""
@@ -40,7 +41,8 @@ INTERFACE_VARIABLES = ("NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME")
 @probe()
 def network(target: Target) -> ProbeResult:
     """Read who listens on the servers' ports, and the variables for NCCL and proxies. Says when nobody listens, when
-    something else holds the port, and when a variable names an interface that is not there."""
+    something else holds the port, when a variable names an interface that is not there, and when the operator's hub does
+    not answer."""
     processes = read_processes()
     servers = read_servers(processes)
     ports = wanted_ports(target.urls, servers)
@@ -53,7 +55,19 @@ def network(target: Target) -> ProbeResult:
     environ = "\0".join(f"{name}={value}" for name, value in os.environ.items())
     variables = select_variables(environ, VARIABLES)
     variables = {**variables, **_of_servers(servers)}
-    return judge(target.urls, servers, listeners, processes, variables, interfaces(), infiniband_ports())
+    hub = read_hub(target.hub_url, variables)
+    return judge(target.urls, servers, listeners, processes, variables, interfaces(), infiniband_ports(), hub)
+
+
+def read_hub(url: str, variables: Mapping[str, str]) -> bool | None:
+    """Try the operator's hub; None where none is given, or where a proxy stands between, past which nothing can be told."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or (80 if parts.scheme == "http" else 443)
+    except ValueError:
+        return None
+    is_proxied = any(variables.get(name) for name in PROXIES)
+    return reaches(parts.hostname, port) if parts.hostname and not is_proxied else None
 
 
 def wanted_ports(urls: tuple[str, ...], servers: tuple[Server, ...]) -> tuple[int, ...]:
@@ -76,13 +90,19 @@ def judge(
     variables: Mapping[str, str],
     names: list[str],
     adapters: Mapping[str, str] | None = None,
+    hub: bool | None = None,
 ) -> ProbeResult:
-    """Judge who listens and what the variables say, with the names of the interfaces and the states of fast adapters."""
+    """Judge who listens and what the variables say, with the names of the interfaces and the states of fast adapters.
+
+    `hub` tells whether the operator's hub was reached, None where it was not tried.
+    """
     held = {listener.port: listener for listener in listeners}
     rows = [{**asdict(listener), **_holder(listener, processes)} for listener in listeners]
     data: dict[str, Any] = {"listeners": rows, "variables": dict(variables), "interfaces": names}
     data["infiniband"] = dict(adapters or {})
     facts = facts_of(wanted_ports(urls, servers), set(held), variables, adapters)
+    if hub is not None:
+        facts["hub_reachable"] = data["hub_reachable"] = hub
     asked = [port for url in urls if (port := local_port(url))]
     findings: list[Finding | None] = [_silent(port) for port in asked if port not in held]
     findings += [_foreign(held[port], processes) for port in asked if port in held]
@@ -90,7 +110,7 @@ def judge(
         _not_listening(server) for server in servers if _is_ours(server) and server.port not in {*held, *asked}
     ]
     findings += [_missing_interface(name, variables, names) for name in INTERFACE_VARIABLES]
-    findings.append(_proxied(variables))
+    findings += [_proxied(variables), _unreached(hub, variables)]
     if not any(findings) and not listeners:
         said = "No server's port is known, and nobody listens on the usual ones."
         said_zh = "没有已知的服务端口，常用端口也无人监听。"
@@ -106,7 +126,7 @@ def facts_of(
     facts: dict[str, Any] = {
         "port_listening": bool(held & set(ports)),
         "proxy_set": bool(set_here & {"http_proxy", "https_proxy", "all_proxy"}),
-        "hub_offline": any(variables.get(name, "").upper() in ON for name in OFFLINE_VARIABLES),
+        "hub_offline": _is_offline(variables),
         "nccl_socket_ifname": variables.get("NCCL_SOCKET_IFNAME") or "unset",
         "nccl_debug": variables.get("NCCL_DEBUG") or "unset",
     }
@@ -196,6 +216,24 @@ def _proxied(variables: Mapping[str, str]) -> Finding | None:
         "Set `no_proxy=localhost,127.0.0.1` (and the addresses of the other nodes) for server and clients.",
         "为服务端和客户端设置 `no_proxy=localhost,127.0.0.1`（以及其他节点的地址）。",
     )
+
+
+def _unreached(hub: bool | None, variables: Mapping[str, str]) -> Finding | None:
+    if hub is not False:
+        return None
+    offline = " It is set offline already." if _is_offline(variables) else ""
+    offline_zh = "当前已设为离线。" if _is_offline(variables) else ""
+    return Finding(
+        "warning",
+        f"The model hub (CRASHCART_HUB_URL) cannot be connected to from here.{offline}",
+        f"从这里无法连接模型仓库（CRASHCART_HUB_URL）。{offline_zh}",
+        "Put the models on this machine and set `HF_HUB_OFFLINE=1`, or set `HF_ENDPOINT` to a mirror that answers.",
+        "把模型放到本机并设置 `HF_HUB_OFFLINE=1`，或把 `HF_ENDPOINT` 设为可用的镜像。",
+    )
+
+
+def _is_offline(variables: Mapping[str, str]) -> bool:
+    return any(variables.get(name, "").upper() in ON for name in OFFLINE_VARIABLES)
 
 
 def _of_servers(servers: tuple[Server, ...]) -> dict[str, str]:

@@ -22,6 +22,8 @@ class Target:
     """site-packages folders whose installed packages count; empty: those of the Python on PATH and of running engines."""
     engine_api_key: str = field(default="", repr=False)
     """Sent as a bearer token to `urls`, and nowhere else."""
+    hub_url: str = ""
+    """The model hub that may be connected to, to see whether it can be reached; empty: no connection is made."""
     active: bool = False
     """Whether probes may put load on a server: the operator's word, for this one look."""
 

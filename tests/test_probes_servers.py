@@ -310,3 +310,20 @@ def test_the_user_of_a_server_is_read() -> None:
     here = Process(os.getpid(), 1, "S", "vllm", ("vllm", "serve", "m"))
     (server,) = read_servers({here.pid: here})
     assert server.user == os.getuid()
+
+
+def test_the_hub_is_tried_only_where_the_operator_names_it() -> None:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        assert network.read_hub(url, {}) is True
+        assert network.read_hub(url, {"https_proxy": "http://proxy:3128"}) is None
+    assert network.read_hub(url, {}) is False
+    for none in ("", "not an address", "http://[::1", "http://host:99999999"):
+        assert network.read_hub(none, {}) is None
+    listeners = (Listener(8000, "0.0.0.0", 10),)
+    silent = network.judge(URL, (), listeners, HOST, {"HF_HUB_OFFLINE": "1"}, ["lo"], None, False)
+    assert (silent.status, silent.facts["hub_reachable"]) == ("warning", False)
+    assert silent.summary.endswith("It is set offline already.")
+    assert "hub_reachable" not in network.judge(URL, (), listeners, HOST, {}, ["lo"]).facts

@@ -6,6 +6,7 @@ import ipaddress
 import re
 import socket
 import struct
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +58,24 @@ def parse_address(field: str) -> str:
     digits = field.rpartition(":")[0]
     packed = b"".join(struct.pack("=I", int(digits[at : at + 8], 16)) for at in range(0, len(digits), 8))
     return str(ipaddress.ip_address(packed))
+
+
+def reaches(host: str, port: int, timeout_seconds: float = 2.0) -> bool:
+    """Tell whether a TCP connection to an operator's address can be made; it is closed at once, and nothing is sent."""
+    made: list[bool] = []
+    # In a thread of its own: looking up a name takes no timeout, and a dead resolver holds it for half a minute.
+    trying = threading.Thread(target=lambda: made.append(_connects(host, port, timeout_seconds)), daemon=True)
+    trying.start()
+    trying.join(timeout_seconds)
+    return made == [True]
+
+
+def _connects(host: str, port: int, timeout_seconds: float) -> bool:
+    try:
+        with socket.create_connection((host, port), timeout_seconds):
+            return True
+    except (OSError, UnicodeError):  # UnicodeError: a host name that cannot be one
+        return False
 
 
 def interfaces() -> list[str]:
