@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from probes.reading.streams import Level
 
 LEVELS = (1, 4, 16)
-BUDGET_SECONDS = 9.0
-LEVEL_SECONDS = 2.6
+BUDGET_SECONDS = 4.5
+"""All probes of an answer share 5 s. What has not ended by then counts as far as it came."""
 LOOK_SECONDS = 1.0
 LEAST_SCALING = 2.0
 """One stream's step reads all weights for one token; sixteen share the reading, so far more than double is usual."""
@@ -26,7 +26,7 @@ SOURCE = "POST /v1/completions"
 @probe(passive=False)
 def engine_speed(target: Target) -> ProbeResult:
     """Measure an engine with short completions, 1, 4 and 16 at once: TTFT, TPOT, tokens per second. Puts load on the
-    engine for at most 9 s (22 completions of up to 64 tokens), so it runs only where the operator allows it."""
+    engine for at most 5 s (22 completions of up to 64 tokens), so it runs only where the operator allows it."""
     from probes.reading.http import BadAddress, addresses
 
     if not target.active:
@@ -56,17 +56,18 @@ def served_model(address: Address, deadline: float) -> str:
 
 
 def measure(address: Address, model: str, deadline: float) -> dict[int, Level]:
-    """Measure every level, after one token to warm up, until the deadline. Ends at the first that gives nothing."""
+    """Measure every level, after one token to warm up, each for its share of the time left. Ends where nothing comes."""
     from probes.reading.streams import measure_level
 
-    warm = measure_level(address, model, 1, min(deadline, time.monotonic() + LEVEL_SECONDS), max_tokens=1)
+    warm = measure_level(address, model, 1, deadline, max_tokens=1)
     if warm.error:
         return {1: warm}
     levels: dict[int, Level] = {}
-    for streams in LEVELS:
-        if time.monotonic() >= deadline:
+    for done, streams in enumerate(LEVELS):
+        share = (deadline - time.monotonic()) / (len(LEVELS) - done)
+        if share <= 0:
             break
-        levels[streams] = measure_level(address, model, streams, min(deadline, time.monotonic() + LEVEL_SECONDS))
+        levels[streams] = measure_level(address, model, streams, time.monotonic() + share)
         if levels[streams].error:
             break
     return levels
@@ -125,10 +126,11 @@ def _flat(levels: dict[int, Level], facts: dict[str, Any]) -> Finding | None:
     ratio, most = facts.get("measured_scaling_ratio"), max(levels)
     if ratio is None or ratio >= LEAST_SCALING or most < max(LEVELS) or levels[most].finished < most:
         return None
+    all_of, of_one = (f"{levels[streams].tokens_per_second or 0:.0f}" for streams in (most, 1))
     return Finding(
         "warning",
-        f"{most} streams at once give only {ratio:.1f} times the tokens of one.",
-        f"并发 {most} 的总吞吐只有单流的 {ratio:.1f} 倍。",
+        f"{most} streams at once give only {ratio:.1f} times the tokens of one ({all_of} against {of_one} tokens/s).",
+        f"并发 {most} 的总吞吐只有单流的 {ratio:.1f} 倍（{all_of} 对 {of_one} tokens/s）。",
         "Look at the queue and the CPU of the API process, and check that no flag holds concurrency down; "
         "other load at the same time has the same effect.",
         "查看排队情况和 API 进程的 CPU，并确认没有参数限制并发；同时存在的其他负载也会如此。",
@@ -151,8 +153,8 @@ def _unknown(said: str, said_zh: str, advice: str, advice_zh: str, data: dict[st
 NOT_ALLOWED = (
     "The speed was not measured: it puts load on the engine, and that was not allowed.",
     "没有测速：测速会给引擎带来负载，尚未获得允许。",
-    "Set `CRASHCART_ACTIVE=true` to allow it.",
-    "设置 `CRASHCART_ACTIVE=true` 以允许测速。",
+    "Allow it with `--active` or `CRASHCART_ACTIVE=true`.",
+    "用 `--active` 或 `CRASHCART_ACTIVE=true` 允许测速。",
 )
 NO_ENGINE = (
     "The speed was not measured: no engine that names its model answers at CRASHCART_URLS or on this host.",

@@ -647,6 +647,17 @@ def test_a_default_depends_on_the_gpu() -> None:
     assert (found.max_sequences, found.step_tokens, found.origins) == (1024, 8192, ("default", "default"))
 
 
+def test_a_remote_server_that_stays_at_a_usual_cap_with_a_queue_has_reached_it() -> None:
+    assert find_limits("vllm", "0.11.0").usual_sequences == (1024, 256)
+    with serving(vllm(Engine().set(256, 40, 0.3).text())) as seen:
+        found = read_endpoint(Address(seen.url))
+    assert judge(found, Hardware()).facts["binding_limit"] == "sequence_cap"
+    with serving(vllm(Engine().set(255, 40, 0.3).text())) as seen:
+        found = read_endpoint(Address(seen.url))
+    result = judge(found, Hardware())
+    assert (result.status, result.facts["binding_limit"]) == ("warning", "unknown")
+
+
 def test_what_a_server_tells_goes_before_its_command() -> None:
     told = parse_told({"max_running_requests": 64, "api_key": "k", "internal_states": [{}]})
     assert told == {"max_running_requests": 64}

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from assistant.settings import Settings
 from kb.facts import probe_of
 from probes import engine_speed as module
 from probes.engine_speed import engine_speed, judge, measure
@@ -46,6 +47,14 @@ def in_pieces(handler: Handler) -> None:
     handler.wfile.write(event(choices=[], usage={"completion_tokens": 16}))
 
 
+def slow(handler: Handler) -> None:
+    handler.send_response(200)
+    handler.end_headers()
+    for index in range(handler.seen.bodies[-1]["max_tokens"]):
+        handler.wfile.write(event(choices=[{"index": 0, "text": f" t{index}"}]))
+        handler.seen.closing.wait(0.05)
+
+
 def endless(handler: Handler) -> None:
     handler.send_response(200)
     handler.end_headers()
@@ -82,7 +91,6 @@ def test_three_levels_are_measured_with_22_bounded_completions() -> None:
     assert {header["Authorization"] for header in seen.headers} == {"Bearer k3y"}
     assert {probe_of(name) for name in result.facts} == {"engine_speed"}
     assert set(result.facts) >= {"measured_ttft_seconds", "measured_tpot_seconds", "measured_scaling_ratio"}
-    assert result.summary.startswith(f"Measured at {seen.url}: 1 at once")
     json.dumps(result.data, allow_nan=False)
 
 
@@ -101,16 +109,24 @@ def test_the_deadline_ends_an_endless_stream_with_what_it_gave() -> None:
         level = measure_level(Address(seen.url), "org/model", 4, soon(0.5))
     assert (level.finished, level.error) == (0, "")
     assert level.tokens_per_second
-    assert all(stream.error == "silent" and stream.tokens > 1 for stream in level.streams)
+    assert all(stream.error == "the time was up" and stream.tokens > 1 for stream in level.streams)
     result = judge(seen.url, "org/model", {1: level})
     assert result.status == "ok"
     assert "0 of 1 finished" in result.summary
 
 
+def test_a_slow_engine_is_measured_by_what_it_gave_in_each_levels_share_of_the_time() -> None:
+    with serving(engine(slow)) as seen:
+        levels = measure(Address(seen.url), "org/model", soon(2.0))
+    assert list(levels) == [1, 4, 16]
+    assert all(level.finished == 0 and level.tokens_per_second for level in levels.values())
+    assert Settings().probe_seconds > module.BUDGET_SECONDS
+
+
 def test_levels_that_no_time_is_left_for_are_left_out() -> None:
     with serving(engine(endless)) as seen:
-        levels = measure(Address(seen.url), "org/model", soon(0.6))
-    assert list(levels) in ([], [1])
+        levels = measure(Address(seen.url), "org/model", soon(0.4))
+    assert levels == {}
 
 
 @pytest.mark.parametrize(
@@ -119,8 +135,8 @@ def test_levels_that_no_time_is_left_for_are_left_out() -> None:
         ((404, '{"detail":"Not Found"}'), "HTTP 404"),
         ((400, '{"error":{"message":"The model does not support Completions API"}}'), "does not support"),
         ((401, "Unauthorized"), "HTTP 401: Unauthorized"),
-        ("", "empty"),
-        ("data: {broken\n\n", "broken"),
+        ("", "was empty"),
+        ("data: {broken\n\n", "broke off"),
         ('data: {"error": {"message": "engine is dead"}}\n\n', "engine is dead"),
     ],
 )
@@ -152,5 +168,8 @@ def test_batching_that_brings_nothing_is_a_warning() -> None:
     assert "only 1.1 times" in result.summary
     good = judge("http://h", "m", {1: level(1, 64, 1.0), 16: level(16, 64, 1.2)})
     assert (good.status, good.facts["measured_tokens_per_second"]) == ("ok", pytest.approx(853.33, abs=0.01))
+    assert good.summary == "Measured at http://h: 1 at once 64 tokens/s, TTFT 0.100 s, TPOT 14.3 ms; " + (
+        "16 at once 853 tokens/s, TTFT 0.100 s, TPOT 17.5 ms."
+    )
     cut = judge("http://h", "m", {1: level(1, 64, 1.0), 16: level(16, 4, 2.0, finished=False)})
     assert cut.status == "ok"

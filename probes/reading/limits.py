@@ -30,6 +30,8 @@ class Limits:
     step_tokens: int | None = None
     origins: tuple[str, ...] = ()
     """Where each that is known comes from: `server`, `command` or `default`."""
+    usual_sequences: tuple[int, ...] = ()
+    """What `max_sequences` is by default, where the GPU decides and is not known."""
 
 
 def find_limits(
@@ -39,7 +41,8 @@ def find_limits(
     gpu = gpu or Hardware()
     sequences, first = _find(engine, release, MAX_SEQUENCES.get(engine, ""), command, told or {}, gpu)
     tokens, second = _find(engine, release, STEP_TOKENS.get(engine, ""), command, told or {}, gpu)
-    return Limits(sequences, tokens, tuple(origin for origin in (first, second) if origin))
+    usual = () if sequences else parse_usual(_default(engine, release, MAX_SEQUENCES.get(engine, "")))
+    return Limits(sequences, tokens, tuple(origin for origin in (first, second) if origin), usual)
 
 
 def parse_flag(command: str, flag: str) -> int | None:
@@ -62,17 +65,28 @@ def parse_default(text: str, gpu: Hardware) -> int | None:
     return None
 
 
+def parse_usual(text: str) -> tuple[int, ...]:
+    """The values of `1024 on GPUs of 70 GiB or more except A100, else 256`, whatever the GPU: 1024 and 256."""
+    if not re.match(r"\d+ on GPUs of \d+ GiB", text):
+        return ()
+    return tuple(int(found["value"]) for found in CLAUSE.finditer(text.replace("else ", "")))
+
+
+def _default(engine: str, release: str, flag: str) -> str:
+    from kb.flags import default_of
+
+    found = default_of(engine, release, flag) if flag and release else None
+    return found.value or "" if found else ""
+
+
 def _find(
     engine: str, release: str, flag: str, command: str, told: Mapping[str, Any], gpu: Hardware
 ) -> tuple[int | None, str]:
-    from kb.flags import default_of
-
     said = told.get(flag.removeprefix("--").replace("-", "_"))
     if isinstance(said, int) and said > 0:
         return said, "server"
     given = parse_flag(command, flag) if flag else None
     if given:
         return given, "command"
-    default = default_of(engine, release, flag) if flag and release else None
-    value = parse_default(default.value, gpu) if default and default.value else None
+    value = parse_default(_default(engine, release, flag), gpu)
     return value, "default" if value else ""

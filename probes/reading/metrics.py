@@ -219,12 +219,15 @@ def _units(engine: str, samples: Mapping[str, list[Sample]]) -> tuple[Unit, ...]
         for labels, number in _first(samples, GAUGES[engine][value]):
             found = values.setdefault(unit_of(labels), {})
             found[value] = max(number, found.get(value, number))
-    return tuple(Unit(*name, **found) for name, found in sorted(values.items()))
+    return tuple(
+        Unit(*name, found.get("running"), found.get("waiting"), found.get("kv_usage_ratio"))
+        for name, found in sorted(values.items())
+    )
 
 
 def unit_of(labels: Mapping[str, str]) -> tuple[str, str]:
-    """Name the model and the data-parallel engine of a sample."""
-    return labels.get("model_name", ""), labels.get("engine") or labels.get("dp_rank") or ""
+    """Name the model and the data-parallel engine of a sample; a router of several servers names the server."""
+    return labels.get("model_name", ""), labels.get("engine") or labels.get("dp_rank") or labels.get("server") or ""
 
 
 def _over_all(value: str, samples: Iterable[Sample]) -> float:

@@ -13,6 +13,7 @@ from probes.reading.http import Address, Unanswered, complete
 
 MAX_TOKENS = 64
 TEXT = "Describe, in plain sentences and without a list, how rain forms, where it falls, and what people did to collect it."
+SAID = {"silent": "the time was up", "broken": "the answer broke off", "refused": "nobody listens"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +91,8 @@ def measure_stream(address: Address, model: str, deadline: float, max_tokens: in
                 tokens += 1
             tokens = _told_tokens(event) or tokens
     except Unanswered as error:
-        return Stream(first, last, tokens, error=error.reason)
-    return Stream(first, last, tokens, finished=tokens > 0, error="" if tokens else "empty")
+        return Stream(first, last, tokens, error=SAID.get(error.reason, error.reason))
+    return Stream(first, last, tokens, finished=tokens > 0, error="" if tokens else "the answer was empty")
 
 
 def _request(model: str, max_tokens: int) -> dict[str, Any]:

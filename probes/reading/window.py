@@ -59,7 +59,7 @@ class Window:
             None if unit.waiting is None else min(unit.waiting, before.waiting or 0),
             unit.kv_usage_ratio,
             self.per_second("preemptions"),
-            limits.max_sequences,
+            limits.max_sequences or _reached(limits, unit.running, before.running),
             steps.mean if steps else None,
             limits.step_tokens,
             hardware.utilization_ratio,
@@ -96,6 +96,11 @@ class Window:
                 p50, p95 = histogram.quantile(0.5), histogram.quantile(0.95)
                 found[name] = {"p50_seconds": p50, "p95_seconds": p95, "count": histogram.count, "window": window}
         return found
+
+
+def _reached(limits: Limits, now: float | None, before: float | None) -> int | None:
+    """Where the cap is not known, a number of running requests that stays at a usual one, and at no other, is the cap."""
+    return next((usual for usual in limits.usual_sequences if now == before == usual), None)
 
 
 def _rounded(value: float | None, digits: int) -> float | int | None:
