@@ -265,7 +265,14 @@ def test_files_outside_of_the_package_are_not_read(tmp_path: Path, install: Inst
     (site / "sglang/srt/server_args.py").symlink_to(secret)
     with pytest.raises(KeyError):
         Files(str(site), "sglang")["sglang/srt/server_args.py"]
-    assert look(site).status == "unknown"
+    assert "sglang/srt/server_args.py may not be read" in look(site).summary
+    (site / "sglang/srt/server_args.py").unlink()
+    (tmp_path / "elsewhere/srt").mkdir(parents=True)
+    secret.rename(tmp_path / "elsewhere/srt/server_args.py")
+    (site / "sglang/srt").rmdir()
+    (site / "sglang").rmdir()
+    (site / "sglang").symlink_to(tmp_path / "elsewhere")
+    assert look(site).data["engines"][0]["read_from"] == "source"
 
 
 @pytest.mark.skipif(not UNPACKED, reason="CRASHCART_TEST_UNPACKED names no folder ENGINE/RELEASE of unpacked releases")

@@ -57,12 +57,14 @@ class Files(Mapping[str, str]):
 
     def __init__(self, root: str, engine: str) -> None:
         self.root, self.engine = root, engine
+        # A developer's link to a package elsewhere is followed; a link inside of the package that leads out of it is not.
+        self._roots = (root, os.path.realpath(os.path.join(root, engine)))
         self._texts: dict[str, str] = {}
 
     def __getitem__(self, name: str) -> str:
         if name not in self._texts:
             try:
-                self._texts[name] = read_text(os.path.join(self.root, name), (self.root,), MOST_FILE_BYTES)
+                self._texts[name] = read_text(os.path.join(self.root, name), self._roots, MOST_FILE_BYTES)
             except Unreadable as error:
                 raise KeyError(name) from error
         return self._texts[name]
@@ -107,8 +109,10 @@ def _read(root: str, engine: str, release: str, state: float) -> Installed:
 
     try:
         return compared(read_snapshot(Sources(Files(root, engine)), engine, release))
-    except (SyntaxError, KeyError, AttributeError, RecursionError) as error:
-        raise ValueError(f"the parser of {engine} {release} could not be followed ({error})") from error
+    except KeyError as error:
+        raise ValueError(f"{error.args[0]} may not be read") from error
+    except (SyntaxError, AttributeError, RecursionError) as error:
+        raise ValueError(f"its parser could not be followed ({error})") from error
 
 
 def _state_of(root: str, engine: str) -> float:
