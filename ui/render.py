@@ -9,14 +9,27 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
-from kb.types import Language
+from kb.types import Language, Role
 
 if TYPE_CHECKING:
     from assistant.types import Answer, Event
     from kb.library import Library
-    from probes.scanner import ScanReport
+    from probes.scanner import Hit, Match, ScanReport
 
 STYLES = {"ok": "green", "warning": "yellow", "critical": "bold red", "unknown": "dim"}
+
+SCAN_WORDS: dict[str, dict[Language, str]] = {
+    "fault": {"en": "1 known fault in {names} ({lines} lines, {bytes} bytes)", "zh": "{names} 中有 1 个已知故障（{lines} 行，{bytes} 字节）"},
+    "faults": {"en": "{n} known faults in {names} ({lines} lines, {bytes} bytes)", "zh": "{names} 中有 {n} 个已知故障（{lines} 行，{bytes} 字节）"},
+    "calm": {"en": "No known fault in {names} ({lines} lines, {bytes} bytes)", "zh": "{names} 中没有已知故障（{lines} 行，{bytes} 字节）"},
+    "logs": {"en": "{n} logs", "zh": "{n} 个日志"},
+    "root": {"en": "came first", "zh": "最初异常"},
+    "cause": {"en": "cause", "zh": "原因"},
+    "consequence": {"en": "consequence", "zh": "后果"},
+    "context": {"en": "context", "zh": "相关"},
+    "last": {"en": "last", "zh": "末次"},
+    "next": {"en": "→ crashcart ask 'what is wrong?' --log {path}", "zh": "→ crashcart ask '哪里出了问题？' --log {path}"},
+}  # fmt: skip
 
 
 def language_of(setting: str) -> Language:
@@ -62,31 +75,56 @@ def render_text(console: Console, markdown: str) -> None:
     console.print(Markdown(markdown))
 
 
-def render_scan(report: ScanReport, library: Library) -> None:
-    """What was found in logs, in the order of its first line."""
+def render_scan(report: ScanReport, library: Library, lang: Language) -> None:
+    """The verdict, the exception that came first, causes before consequences; lines that only give context are named."""
     console = Console()
-    for file in report.files:
-        console.print(Text(f"{file.path}: {file.lines:,} lines, {file.bytes:,} bytes"), soft_wrap=True)
+    console.print(Text(scan_verdict(report, lang), style="bold"), soft_wrap=True)
     if report.root:
-        console.print(
-            Text(
-                f"root: {report.root.exception}: {report.root.message}  ({report.root.path}:{report.root.line})",
-                style="bold",
-            ),
-            soft_wrap=True,
-        )
+        root = report.root
+        said = f"{root.exception}: {root.message}".partition("\n")[0]
+        _row(console, SCAN_WORDS["root"][lang], f"{said}  ({root.path}:{root.line})", "bold")
+    for role in ("cause", "consequence"):
+        for match in lines_once(report, role):
+            title = library.get(match.document, lang).title
+            style = "red" if role == "cause" else ""
+            _row(console, SCAN_WORDS[role][lang], f"{match.count:,}× {title}  [{match.document}]", style)
+            _row(console, "", _place(match.first), "dim")
+            if match.count > 1:
+                _row(console, "", f"{SCAN_WORDS['last'][lang]} {_place(match.last)}", "dim")
+    context = dict.fromkeys(m.document for m in report.matches if m.role == "context")
+    if context:
+        _row(console, SCAN_WORDS["context"][lang], ", ".join(context), "dim")
+    if any(m.role == "cause" for m in report.matches):
+        path = next(m.first.path for m in report.matches if m.role == "cause")
+        console.print(Text(SCAN_WORDS["next"][lang].format(path=path), style="cyan"), soft_wrap=True)
+    aside = Console(stderr=True)
+    for warning in report.warnings:
+        aside.print(Text(f"! {warning}", style="yellow"), soft_wrap=True)
+
+
+def lines_once(report: ScanReport, role: Role) -> list[Match]:
+    """The matches of a role; where several signatures of a document know the same line, one of them."""
+    once: dict[tuple[str, str, int], Match] = {}
     for match in report.matches:
-        title = library.get(match.document, environment_language()).title
-        console.print(
-            Text(
-                f"{match.role:11} {match.count:>6,}×  {title}  [{match.document}]",
-                style="red" if match.role == "cause" else "dim",
-            ),
-            soft_wrap=True,
-        )
-        console.print(
-            Text(f"                     {match.first.path}:{match.first.line}: {match.first.text.strip()[:200]}"),
-            soft_wrap=True,
-        )
-    if not report.matches:
-        console.print("No known error line found.")
+        if match.role == role:
+            once.setdefault((match.document, match.first.path, match.first.line), match)
+    return list(once.values())
+
+
+def scan_verdict(report: ScanReport, lang: Language) -> str:
+    """How many known faults stand in how many lines of which logs."""
+    causes = {m.document for m in report.matches if m.role == "cause"}
+    lines, size = sum(f.lines for f in report.files), sum(f.bytes for f in report.files)
+    names = report.files[0].path if len(report.files) == 1 else SCAN_WORDS["logs"][lang].format(n=len(report.files))
+    key = "faults" if len(causes) > 1 else "fault" if causes else "calm"
+    return SCAN_WORDS[key][lang].format(n=len(causes), names=names, lines=f"{lines:,}", bytes=f"{size:,}")
+
+
+def _row(console: Console, label: str, text: str, style: str) -> None:
+    """A label of fixed width and a line that is never wrapped, so that it can be searched and copied."""
+    width = 13 - sum(1 for character in label if character > "\u2e7f")
+    console.print(Text(f"{label:{width}}{text}", style=style), soft_wrap=True)
+
+
+def _place(hit: Hit) -> str:
+    return f"{hit.path}:{hit.line}: {hit.text.strip()[:200]}"

@@ -70,6 +70,9 @@ def probe_run(
 
 def scan(
     files: list[Path] = typer.Argument(metavar="FILE…", help="Logs, plain or .gz/.xz/.zst; '-' is standard input."),
+    lang: str = typer.Option(
+        None, "--lang", metavar="auto|en|zh", help="Language of the report [auto: of the environment]."
+    ),
     as_json: bool = JSON,
 ) -> int:
     """Find every known error line in logs of any size, and the exception that started it.
@@ -77,16 +80,22 @@ def scan(
     Exit codes: 0 nothing known found, 2 a known fault found.
     """
     from kb.library import load_library
-    from probes.scanner import scan_files, to_json
-    from ui.render import render_scan
+    from probes.scanner import scan_files, scan_stream, to_json
+    from ui.render import language_of, render_scan
 
-    home = settings().home_folder
+    chosen = settings(lang=lang)
+    home = chosen.home_folder
     library = load_library(home / "cache", home / "runbooks")
-    report = scan_files([str(f) for f in files], library.signatures)
+    if [str(f) for f in files] == ["-"]:
+        report = scan_stream(sys.stdin.buffer, library.signatures)
+    elif Path("-") in files:
+        raise InputError("standard input is scanned alone: crashcart scan - or crashcart scan FILE….")
+    else:
+        report = scan_files([str(f) for f in files], library.signatures)
     if as_json:
         print_json(to_json(report))
     else:
-        render_scan(report, library)
+        render_scan(report, library, language_of(chosen.lang))
     return 2 if any(m.role == "cause" for m in report.matches) else 0
 
 
