@@ -22,7 +22,7 @@ LOOK_YOURSELF = (
     "Look at the scheduler's lines in the server's log: they tell running, waiting and KV cache usage.",
     "查看服务日志中的调度器行：其中有运行数、等待数和 KV cache 占用。",
 )
-BOUND = frozenset({"kv", "sequence_cap", "token_budget", "compute", "reservation"})
+BOUND = frozenset({"kv", "sequence_cap", "token_budget", "compute"})
 
 
 @probe()

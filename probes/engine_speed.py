@@ -95,7 +95,7 @@ def facts_of(levels: dict[int, Level]) -> dict[str, Any]:
     facts["measured_tokens_per_second"] = most.tokens_per_second
     if one and one is not most and one.tokens_per_second and most.tokens_per_second:
         facts["measured_scaling_ratio"] = most.tokens_per_second / one.tokens_per_second
-    return {name: round(value, 4) for name, value in facts.items() if value is not None}
+    return {name: round(value, 1 if value > 100 else 4) for name, value in facts.items() if value is not None}
 
 
 def _row(level: Level) -> dict[str, Any]:

@@ -459,8 +459,19 @@ def test_what_does_not_speak_http_is_unknown() -> None:
     assert (result.status, result.facts) == ("unknown", {})
 
 
-def test_a_server_that_is_none_by_name_is_unreachable() -> None:
-    result = judge(read_endpoint(Address("http://no-such-host.invalid:8000")))
+def no_such_name(*_: object, **__: object) -> list[object]:
+    raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+
+def never_resolved(*_: object, **__: object) -> list[object]:
+    time.sleep(5)
+    return []
+
+
+@pytest.mark.parametrize("look_up", [no_such_name, never_resolved])
+def test_a_name_that_is_not_resolved_is_unreachable(monkeypatch: pytest.MonkeyPatch, look_up: object) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    result = judge(read_endpoint(Address("http://engine.example:8000"), budget_seconds=0.3))
     assert (result.status, result.facts["engine_health"]) == ("critical", "unreachable")
 
 
@@ -684,7 +695,8 @@ FULL = Load("vllm", running=50, waiting=20, kv_usage_ratio=0.6, preemptions_per_
         (replace(FULL, step_tokens=8000, max_step_tokens=8192, gpu_utilization_ratio=0.2), "token_budget"),
         (replace(FULL, step_tokens=100, max_step_tokens=8192), "unknown"),
         (replace(FULL, max_sequences=None), "unknown"),
-        (replace(FULL, engine="sglang"), "reservation"),
+        (replace(FULL, engine="sglang"), "unknown"),
+        (replace(FULL, kv_usage_ratio=0.8), "unknown"),
         (replace(FULL, waiting=0, running=3), "client"),
         (replace(FULL, waiting=0, running=200), "none"),
         (replace(FULL, waiting=0, running=3, max_sequences=None), "none"),
@@ -696,6 +708,13 @@ def test_the_limit_that_binds(load: Load, limit: str) -> None:
     assert found.why.endswith(".")
     assert found.why_zh.endswith("。")
     assert bool(found.advice) == bool(found.advice_zh)
+
+
+def test_a_queue_below_all_limits_says_what_it_may_be() -> None:
+    sglang = binding_limit(replace(FULL, engine="sglang"))
+    assert "50 of 256 sequences run" in sglang.why
+    assert "--schedule-conservativeness" in sglang.advice
+    assert "a long prompt may not fit" in binding_limit(replace(FULL, kv_usage_ratio=0.8)).why
 
 
 def test_gpu_utilisation_alone_decides_nothing() -> None:

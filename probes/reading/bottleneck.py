@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Limit = Literal["kv", "sequence_cap", "token_budget", "compute", "reservation", "client", "none", "unknown"]
+Limit = Literal["kv", "sequence_cap", "token_budget", "compute", "client", "none", "unknown"]
 
-FULL_KV_RATIO = 0.95
+FULL_KV_RATIO = 0.9
+NEARLY_FULL_KV_RATIO = 0.75
 FULL_STEP_RATIO = 0.8
 COMPUTE_STEP_TOKENS = 2048
 """A dense bf16 model needs about one byte of weights per FLOP and token, so an H100 (989 TFLOP/s, 3.35 TB/s) is bound
@@ -55,7 +56,7 @@ def binding_limit(load: Load) -> Binding:
     """Judge which limit keeps requests waiting, or that none does. `unknown` where the readings do not decide."""
     if load.running is None or load.waiting is None:
         return _unknown(load, "its running and waiting requests are not told", "没有报告运行与等待的请求数")
-    for judge in (_preempting, _idle, _kv_full, _sequence_cap, _full_steps, _reservation, _client):
+    for judge in (_preempting, _idle, _kv_full, _sequence_cap, _full_steps, _below_all_limits, _client):
         found = judge(load)
         if found:
             return found
@@ -141,18 +142,20 @@ def _full_steps(load: Load) -> Binding | None:
     )
 
 
-def _reservation(load: Load) -> Binding | None:
-    """SGLang keeps room for the tokens that running requests may still produce."""
+def _below_all_limits(load: Load) -> Binding | None:
+    """SGLang tells nothing of its steps: its queue may be prompts in work, or room kept for tokens still to come."""
     if load.engine != "sglang" or not load.waiting or load.kv_usage_ratio is None or not load.max_sequences:
         return None
     return Binding(
-        "reservation",
+        "unknown",
         f"{load.waiting:.0f} requests wait although {load.running:.0f} of {load.max_sequences} sequences run and the "
-        f"KV cache is {load.kv_usage_ratio:.0%} used: room is kept for tokens that are still to come.",
+        f"KV cache is {load.kv_usage_ratio:.0%} used: prompts are being computed, or room is kept for tokens to come.",
         f"KV cache 只用了 {load.kv_usage_ratio:.0%}、{load.max_sequences} 个序列中有 {load.running:.0f} 个在运行，"
-        f"仍有 {load.waiting:.0f} 个请求等待：空间被预留给将要生成的 token。",
-        "Lower `--schedule-conservativeness` (for example to 0.3) if requests end long before their `max_tokens`.",
-        "若请求远未达到 `max_tokens` 就结束，可调低 `--schedule-conservativeness`（例如 0.3）。",
+        f"仍有 {load.waiting:.0f} 个请求等待：可能正在计算提示词，也可能空间被预留给将要生成的 token。",
+        "Read `#new-token` of the log's `Prefill batch` lines: near the chunk size, prompts are the load; if not, lower "
+        "`--schedule-conservativeness` (for example to 0.3).",
+        "查看日志 `Prefill batch` 行的 `#new-token`：接近分块大小说明负载在提示词；否则可调低 "
+        "`--schedule-conservativeness`（例如 0.3）。",
     )
 
 
@@ -189,6 +192,9 @@ def _missing(load: Load) -> tuple[str, str]:
         return "how many sequences it may run is not known", "不知道它最多可运行多少个序列"
     if load.kv_usage_ratio is None:
         return "its KV cache usage is not told", "没有报告 KV cache 占用"
+    if load.kv_usage_ratio >= NEARLY_FULL_KV_RATIO:
+        rest, rest_zh = f"the KV cache is {load.kv_usage_ratio:.0%} used", f"KV cache 已用 {load.kv_usage_ratio:.0%}"
+        return f"{rest}, and a long prompt may not fit into the rest", f"{rest_zh}，剩余部分可能容不下长提示词"
     if load.step_tokens is None or load.max_step_tokens is None:
         return "how full its steps are is not known", "不知道每一步的 token 填充程度"
     return "none of its limits is reached", "各项上限均未触及"
