@@ -18,7 +18,7 @@ from assistant.hypotheses import Hypothesis, propose, weigh
 from assistant.language import detect_language
 from assistant.parts import ALL, Parts
 from assistant.settings import Settings
-from assistant.signals import Signals, read_signals
+from assistant.signals import Signals, options_of, read_signals
 from assistant.target import target_of
 from assistant.threads import ThreadError, Threads
 from assistant.types import Answer, Event, Question, Step
@@ -26,11 +26,13 @@ from assistant.wording import say
 from kb.index import Index, Progress, open_index
 from kb.library import Library, load_library
 from kb.search import Hit
-from kb.types import Language
+from kb.types import Language, Signature
+from probes.scanner import Match, ScanReport
 from probes.types import ProbeResult, Target
 
 T = TypeVar("T")
 HEAD_BYTES, TAIL_BYTES = 512 * 1024, 128 * 1024
+ROOT_CHARACTERS, WRAPPED_CHARACTERS = 200, 2000
 KEPT_BYTES = 32 * 1024  # of each end of a log, in a thread
 CANDIDATES = 8
 
@@ -167,6 +169,7 @@ class Assistant:
         reports = [scan_files([path], signatures) for path in question.log_paths]
         reports += [scan_text(text, signatures, name=name) for name, text in question.logs.items()]
         reports.append(scan_text(question.text, signatures, name="question"))
+        reports = [with_wrapped_messages(report, signatures) for report in reports]
         logs = dict(question.logs) | {path: read_ends(Path(path)) for path in question.log_paths}
         return read_signals(question.text, logs, reports, question.command)
 
@@ -174,10 +177,9 @@ class Assistant:
         """The nearest documents to the words and the root exception, and how much of the words each covers."""
         from kb.search import coverage, search
 
-        query = text
-        if signals.root:
-            query = f"{signals.root.exception}: {signals.root.message[:200]}\n{text}"
-        hits = search(self.index, query, CANDIDATES, self.parts.search or "hybrid", lang)
+        query = search_query(text, signals)
+        sought = f"{query}\n{' '.join(options_of(signals.command))}".strip()
+        hits = search(self.index, sought, CANDIDATES, self.parts.search or "hybrid", lang)
         return hits, coverage(self.index, query, [h.document for h in hits])
 
     def look(
@@ -235,6 +237,32 @@ class Assistant:
 
         foreign = is_of_another_field(text) or (searched and len(unknown_words(self.index, text)) > 1)
         return Topic(tuple(domain_terms(text)), tuple(specific_terms(text)), foreign)
+
+
+def with_wrapped_messages(report: ScanReport, signatures: Sequence[Signature]) -> ScanReport:
+    """The report with what its exceptions' messages say once their lines are joined: people and forms wrap them."""
+    from probes.scanner import scan_text
+
+    seen = {(m.document, m.signature) for m in report.matches}
+    found: list[Match] = []
+    for traceback in report.tracebacks:
+        for link in traceback.links:
+            if "\n" in link.message.strip():
+                line = f"{link.exception}: {' '.join(link.message[:WRAPPED_CHARACTERS].split())}"
+                matches = scan_text(line, signatures, name=traceback.path).matches
+                found += [at_line(m, link.line) for m in matches if (m.document, m.signature) not in seen]
+                seen |= {(m.document, m.signature) for m in matches}
+    return replace(report, matches=(*report.matches, *found)) if found else report
+
+
+def at_line(match: Match, line: int) -> Match:
+    """A match where its message begins in the log."""
+    return replace(match, first=replace(match.first, line=line), last=replace(match.last, line=line))
+
+
+def search_query(text: str, signals: Signals) -> str:
+    """What to look for: the root exception and the words."""
+    return f"{signals.root.exception}: {signals.root.message[:ROOT_CHARACTERS]}\n{text}" if signals.root else text
 
 
 def turn_of(

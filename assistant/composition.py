@@ -115,7 +115,9 @@ def compose_diagnosed(
     memory: Memory = FIRST,
 ) -> Answer:
     """Diagnosed or how-to: the leading document in full, up to two others in a line each."""
-    ranked = [r for i, r in enumerate(verdict.ranked[:DIAGNOSES]) if i == 0 or r[1] >= LEAST_OTHER]
+    ranked = [
+        r for i, r in enumerate(verdict.ranked[:DIAGNOSES]) if i == 0 or r[1] >= LEAST_OTHER or verdict.why == "closest"
+    ]
     model = model_in(signals.command)
     diagnoses = [
         untried(
@@ -130,7 +132,9 @@ def compose_diagnosed(
     diagnoses[0] = replace(diagnoses[0], ruled_out=out)
     top, document = ranked[0][0], library.get(ranked[0][0].document.id, lang)
     folded = [library.get(name, lang).title for name in top.folded]
+    unknown = unknown_line(signals, lang) if verdict.why == "closest" else ""
     parts = [
+        unknown,
         write_diagnosis(diagnoses[0], document, ledger.evidence, folded, lang, verdict.status == "howto"),
         write_others(diagnoses[1:], lang),
         release_sentence(engine, lang) + "\n",
@@ -144,6 +148,15 @@ def compose_diagnosed(
     text, struck = ground("\n".join(parts), {e.id: f"{e.source}\n{e.text}" for e in ledger.evidence}, brought)
     warnings = [say("struck", lang, what=", ".join(struck))] if struck else []
     return Answer(verdict.status, lang, tuple(diagnoses), ledger.evidence, tuple(warnings), text=text.strip())
+
+
+def unknown_line(signals: Signals, lang: Language) -> str:
+    """What is said before the nearest documents to an error that none of them names."""
+    lines = [f"> {say('closest', lang)}"]
+    if signals.root:
+        text = " ".join(f"{signals.root.exception}: {signals.root.message}".replace("`", "'").split())[:300]
+        lines += [">", f"> {say('root', lang, text=f'`{text}`', place=f'{signals.root.path}:{signals.root.line}')}"]
+    return "\n".join([*lines, ""])
 
 
 def diagnose(

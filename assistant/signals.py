@@ -23,6 +23,16 @@ BANNERS = (
     ("vllm", re.compile(r"\bvllm\s*(?:==|[:=]|-|version|版本(?:是|为)?)?\s*:?\s*" + RELEASE, re.I)),
     ("sglang", re.compile(r"\bsglang\s*(?:==|[:=]|-|version|版本(?:是|为)?)?\s*:?\s*" + RELEASE, re.I)),
 )
+# How each engine's lines and options look where its name is not said.
+SHAPES = {
+    "vllm": re.compile(
+        r"\(?(?:EngineCore|VllmWorker|APIServer)\w*(?: pid=|_)|(?:INFO|WARNING|ERROR) \d\d-\d\d \d\d:\d\d:\d\d \[?\w+\.py:\d+\]"
+        r"|--(?:max[-_]model[-_]len|gpu[-_]memory[-_]utilization|tensor-parallel-size \d+ --max-num-seqs)|validation error for \w+Config|AsyncLLMEngine|AsyncEngineDead"
+    ),
+    "sglang": re.compile(
+        r"(?m)^\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?: [DT]P\d+)*\]|sigquit from a child process|--mem[-_]fraction[-_]static|launch_server\.py|sgl[-_]kernel|RadixAttention"
+    ),
+}
 SERVING = re.compile(
     r"(?:^|(?<=[\s`$#]))(?:(?:[A-Z_]+=\S+\s+)*)(?:vllm serve|python3? -m (?:vllm\.entrypoints\.\S+|sglang\.launch_server)|sglang serve|docker run)\b"
 )
@@ -30,6 +40,12 @@ FACT_OF = {"compute_capability": "gpu_compute_capability"}  # what a log says ab
 ERROR_LINE = re.compile(
     r'\b(?:ERROR|CRITICAL|FATAL|Traceback \(most recent call last\))|\b\w*(?:Error|Exception)\b[:(]|\b(?:fatal )?error: |"code": ?[45]\d\d'
 )
+OURS = re.compile(
+    r"(?i)vllm|sglang|\btorch|pytorch|\bcuda|nccl|nvidia|nvrm|\bxid\b|transformers|huggingface|hf_hub|flashinfer|flash_attn|\btriton|safetensors|tokenizer"
+    r"|tensorrt|\bray\b|raylet|lmcache|mooncake|deepspeed|\brocm|\bhip|\bgpus?\b|\bllm|uvicorn|oom-kill|out of memory: killed|kubelet|/v1/(?:chat|completions|models)"
+    r"|site-packages|dist-packages|\bpip\b|kv ?cache|(?:qwen|llama|deepseek|mistral|gemma|glm)[-_/\d]|samplingparams|world_size|radix|mamba|prefill|attention|quantiz|\bdtype|\blora\b|speculative|显存|显卡|模型"
+)
+ENDED_WELL = re.compile(r"Application shutdown complete|Processed prompts: 100%|Finished server process")
 READY = re.compile(
     r"Application startup complete|The server is fired up and ready to roll|Avg (?:prompt|generation) throughput"
     r"|gen throughput \(token/s\)|Uvicorn running on"
@@ -49,6 +65,10 @@ class Signals:
     has_log: bool = False
     has_errors: bool = False
     is_up: bool = False
+    is_ours: bool = True
+    """Whether any line of the logs speaks of serving, its libraries, GPUs or drivers."""
+    names_cause: bool = False
+    """Whether there is an error line that is no known wrapper of another."""
 
 
 def read_signals(question: str, logs: dict[str, str], reports: Sequence[ScanReport], command: str = "") -> Signals:
@@ -73,9 +93,21 @@ def read_signals(question: str, logs: dict[str, str], reports: Sequence[ScanRepo
         command=command,
         values=values | flag_values(command),
         has_log=bool(logs) or any("\n" in t.strip() and ERROR_LINE.search(t) for t in (question,)),
-        is_up=any(READY.search(t) for t in (question, *logs.values())),
+        is_up=any(READY.search(t) or ENDED_WELL.search(t) for t in (question, *logs.values())),
+        names_cause=names_cause(matches, reports, logs),
+        is_ours=not logs or bool(command) or any(OURS.search(t) for t in logs.values()),
         has_errors=any(ERROR_LINE.search(t) for t in (question, *logs.values())),
     )
+
+
+def names_cause(matches: Sequence[Match], reports: Sequence[ScanReport], logs: dict[str, str]) -> bool:
+    """Whether an exception or an error line says more than that something else failed."""
+    wrappers = {(hit.path, hit.line) for m in matches if m.role == "consequence" for hit in (m.first, m.last)}
+    roots = [r.root for r in reports if r.root]
+    if roots:
+        return any((root.path, root.line) not in wrappers for root in roots)
+    lines = ((name, i, line) for name, text in logs.items() for i, line in enumerate(text.splitlines(), 1))
+    return any(ERROR_LINE.search(line) and (name, i) not in wrappers for name, i, line in lines)
 
 
 def find_command(text: str) -> str:
@@ -96,7 +128,10 @@ def engine_and_release(texts: Iterable[str]) -> tuple[str, str]:
             found = pattern.search(text)
             if found:
                 return engine, found["release"]
-    counts = {name: sum(len(re.findall(name, t, re.I)) for t in texts) for name in ("vllm", "sglang")}
+    counts = {name: 3 * sum(len(SHAPES[name].findall(t)) for t in texts) for name in SHAPES}
+    for text in texts:
+        for name in counts:
+            counts[name] += len(re.findall(name, text, re.I))
     best = max(counts, key=lambda name: counts[name])
     return (best, "") if counts[best] else ("", "")
 
@@ -117,6 +152,11 @@ def flag_values(command: str) -> dict[str, Any]:
             value = "" if following.startswith("--") else following
         found["flag_" + name.replace("-", "_").replace(".", "_")] = number(value) if value else True
     return found
+
+
+def options_of(command: str) -> list[str]:
+    """The names of the options in a command, as they are spelled there."""
+    return re.findall(r"(?<!\S)--[a-z][\w-]*", command)
 
 
 def model_in(command: str) -> str:

@@ -60,6 +60,11 @@ WORDING: dict[str, dict[Language, str]] = {
         "zh": "已删去缺乏依据的内容:{what}",
     },
     "lexical_only": {"en": "Search was lexical alone: {why}", "zh": "仅使用了关键词检索:{why}"},
+    "closest": {
+        "en": "No document of mine knows this error line, so this is no finding: the nearest ones follow, as leads. Check each against the line before you change anything.",
+        "zh": "我的文档里没有这条报错,因此这不是结论:下面是最接近的几篇,仅供参考。修改之前请先与报错逐一核对。",
+    },
+    "root": {"en": "The error: {text} ({place})", "zh": "报错:{text}({place})"},
     "tried": {
         "en": "You tried {titles}; here is what comes next.",
         "zh": "您已尝试过{titles};下面是接下来的办法。",

@@ -16,6 +16,7 @@ _UNIT = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]|[a-z]+|\d+")
 _READ_CHARACTERS = 4000  # of a question with a pasted log, the first page says what it is about
 _WEIGHTS = {"s": 1.0, "f": 0.5, "g": 0.3}
 _ENOUGH = 0.5
+_MAKERS = frozenset({"nvidia", "英伟达", "显卡", "graphics card", "gpu card"})  # a share, a game or a desktop has them too
 _GENERIC = frozenset(
     [
         "vllm",
@@ -45,6 +46,19 @@ _GENERIC = frozenset(
         "request",
         "模型",
         "推理",
+        "推理服务",
+        "推理引擎",
+        "推理框架",
+        "模型服务",
+        "inference server",
+        "inference engine",
+        "model serving",
+        "llm serving",
+        "nvidia",
+        "英伟达",
+        "graphics card",
+        "gpu card",
+        "endpoint",
         "显卡",
         "大模型",
         "慢",
@@ -77,7 +91,7 @@ _NAMES = re.compile(
     r"|\b(?:vllm|sglang):[a-z_]+"
     r"|\bcu(?:da|blas|dnn)[A-Z_]\w+|\b(?:torch\.\w+\.?\w*|max_model_len|[A-Z]\w*For(?:CausalLM|ConditionalGeneration))"
     r"|\b(?:RTX ?(?:PRO )?[A]?\d{4}|[AH]\d00s?|H20|H200|L40S?|A10G?|V100|GH200|G?B[23]00|GB10|DGX|MI\d{3}X?|[2345]0[6789]0(?: ?Ti)?)\b"
-    r"|\b(?:qwen|llama|deepseek|glm|gemma|mistral|phi)[-_]?v?\d[\w.-]*|\b\d+(?:\.\d+)?x?\d*B\b"
+    r"|\b(?:qwen|llama|deepseek|glm|gemma|mistral|phi)[-_]?v?\d[\w.-]*|\b(?!0x)\d+(?:\.\d+)?(?:x\d+)?B\b"
     r"|\bXid ?:?\d+|\bsm_?\d{2,3}\b",
     re.A | re.I,
 )
@@ -183,7 +197,7 @@ def domain_terms(text: str) -> list[str]:
         groups.setdefault(term.line, term)
     terms = [term for term in groups.values() if term.kind != "x"]
     is_foreign = len(terms) < len(groups)
-    is_named = bool(names) or any(term.kind == "s" for term in terms)
+    is_named = bool(names) or any(term.kind == "s" and term.text.lower() not in _MAKERS for term in terms)
     if not is_named and (is_foreign or sum(_WEIGHTS[term.kind] for term in terms) < _ENOUGH):
         return []
     return [*names, *(term.text for term in terms)]
