@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import kb
-from probes.judging import Finding, conclude
+from probes.judging import Finding, conclude, gib
 from probes.reading.files import Unreadable, read_text
-from probes.reading.kernel_events import Event, parse_events
+from probes.reading.kernel_events import Event, on_gpus, parse_events, short_device
+from probes.reading.nvml import read_indices
 from probes.reading.programs import ProgramFailed, kernel_journal, kernel_ring
 from probes.registry import probe
 from probes.types import ProbeResult, Target
@@ -19,6 +20,8 @@ CATALOGUE = Path(kb.__file__).parent / "data" / "xid.yaml"
 FILES = ("kern.log", "dmesg", "syslog", "messages")
 END_BYTES = 4 << 20
 DAYS = 7
+HARMLESS = ("Nonfatal", "Non-fatal")
+"""How an NVLink 5 line (Xid 144 to 150) says that traffic goes on."""
 
 
 @probe()
@@ -37,7 +40,9 @@ def kernel_log(target: Target) -> ProbeResult:
             advice=("Run `sudo dmesg --time-format=iso > dmesg.txt` on the host and give it with `--log dmesg.txt`.",),
             advice_zh=("在主机上运行 `sudo dmesg --time-format=iso > dmesg.txt`，再用 `--log dmesg.txt` 提供。",),
         )
-    return judge(parse_events(text.splitlines()), source)
+    events = parse_events(text.splitlines())
+    indices = {short_device(bus): index for bus, index in read_indices().items()} if events else {}
+    return judge(on_gpus(events, indices), source)
 
 
 def read(target: Target) -> tuple[str, str]:
@@ -134,12 +139,14 @@ def _judge_event(event: Event) -> Finding | None:
 
 def _when(event: Event) -> tuple[str, str]:
     """Say where, how often and when last."""
-    device = f" of GPU {event.device}" if event.device else ""
+    index = "" if event.gpu is None else f"{event.gpu} at "
+    device = f" of GPU {index}{event.device}" if event.device else ""
+    device_zh = f"，设备 {event.device}" + ("" if event.gpu is None else f"（GPU {event.gpu}）") if event.device else ""
     last, last_zh = (f", last at {event.last}", f"，最近一次 {event.last}") if event.last else ("", "")
     times = "once" if event.count == 1 else f"{event.count} times"
     return (
         f"{device} ({times}{last})",
-        f"{'，设备 ' + event.device if event.device else ''}（{event.count} 次{last_zh}）",
+        f"{device_zh}（{event.count} 次{last_zh}）",
     )
 
 
@@ -159,11 +166,14 @@ def _xid(event: Event) -> Finding | None:
     action = load_catalogue()["actions"][entry["action"]]
     (layer, layer_zh), (when, when_zh) = LAYERS[entry["layer"]], _when(event)
     dispute = f" Sources differ: {entry['disputed']}." if "disputed" in entry else ""
-    dispute_zh = f"各来源说法不一：{entry['disputed']}。" if "disputed" in entry else ""
+    dispute_zh = f"各来源说法不一：{entry['disputed_zh']}。" if "disputed" in entry else ""
+    program = f" The program was {event.process} (pid {event.pid})." if event.process else ""
+    program_zh = f"相关程序是 {event.process}（pid {event.pid}）。" if event.process else ""
+    is_critical = entry["status"] == "critical" and event.detail not in HARMLESS
     return Finding(
-        "critical" if entry["status"] == "critical" else "warning",
-        f"Xid {event.code}{when}: {entry['en']}; {layer}.",
-        f"Xid {event.code}{when_zh}：{entry['zh']}；{layer_zh}。",
+        "critical" if is_critical else "warning",
+        f"Xid {event.code}{when}: {entry['en']}; {layer}.{program}",
+        f"Xid {event.code}{when_zh}：{entry['zh']}；{layer_zh}。{program_zh}",
         action["en"] + dispute,
         action["zh"] + dispute_zh,
     )
@@ -173,13 +183,16 @@ def _sxid(event: Event) -> Finding | None:
     known = load_catalogue()["sxid"]
     is_fatal = event.code in known["fatal"] or (event.detail == "Fatal" and event.code not in known["harmless"])
     when, when_zh = _when(event)
+    is_disputed = event.code in known["disputed"]
+    dispute = " Sources differ: the Fabric Manager guide calls it not fatal, gpud fatal." if is_disputed else ""
+    dispute_zh = "各来源说法不一：Fabric Manager 手册称非致命，gpud 视为致命。" if is_disputed else ""
     if not is_fatal:
         return Finding(
             "warning",
             f"SXid {event.code}{when.replace('GPU', 'NVSwitch')}: an NVSwitch reports an error that is not fatal.",
             f"SXid {event.code}{when_zh}：NVSwitch 报告非致命错误。",
-            "Nothing needs to be done now; note when and how often it comes.",
-            "暂时无需处理；留意出现的时间和频率。",
+            "Nothing needs to be done now; note when and how often it comes." + dispute,
+            "暂时无需处理；留意出现的时间和频率。" + dispute_zh,
         )
     return Finding(
         "critical",
@@ -192,10 +205,12 @@ def _sxid(event: Event) -> Finding | None:
 
 def _killed(event: Event) -> Finding:
     when, when_zh = _when(event)
+    size = gib(event.resident_bytes) if event.resident_bytes else 0
+    held, held_zh = (f"; it held {size:.1f} GiB", f"；它占用了 {size:.1f} GiB") if size >= 1 else ("", "")
     return Finding(
         "warning",
-        f"The kernel killed {event.detail or 'a process'} for memory{when}.",
-        f"内核因内存不足杀死了 {event.detail or '进程'}{when_zh}。",
+        f"The kernel killed {event.detail or 'a process'} for memory{when}{held}.",
+        f"内核因内存不足杀死了 {event.detail or '进程'}{when_zh}{held_zh}。",
         "Give the host or the container more RAM, or load fewer models at once; the server's exit code is then 137.",
         "给主机或容器更多内存，或减少同时加载的模型；此时服务退出码为 137。",
     )
