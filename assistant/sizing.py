@@ -15,7 +15,8 @@ from assistant.signals import Signals
 from assistant.types import ComputedValue
 from kb.catalog.history import load
 from kb.errors import InputError
-from kb.sizing.plan import Figure, plan, smallest_split
+from kb.sizing.architecture import read_architecture
+from kb.sizing.plan import ESTIMATED, Figure, Size, cache_for, gib, plan, smallest_split
 from kb.sizing.setup import GIB, Setup
 from kb.sizing.tables import known_model
 from kb.sizing.tensors import Tensor
@@ -191,31 +192,54 @@ def sized(
     found: dict[str, ComputedValue] = {}
     longest = size.figures["max_model_len_that_fits"]
     if longest.value:
-        put(found, "sized_model_len", longest, "tokens")
+        how = in_signs(config, setup, size)
+        put(found, "sized_model_len", longest, how)
         if setup.available_bytes is not None:
-            put(found, "fitting_model_len", longest, "tokens")
-    for name, figure in (("sized_kv_tokens", size.figures["kv_tokens"]),):
-        if figure.value is not None:
-            put(found, name, figure, "tokens")
+            put(found, "fitting_model_len", longest, how)
+    tokens = size.figures["kv_tokens"]
+    if tokens.value is not None:
+        put(found, "sized_kv_tokens", tokens, in_signs(config, setup, size, tokens=True))
     weights = size.figures["weights_bytes_per_gpu"]
     if weights.value is not None:
-        value = round(weights.value / GIB, 2)
-        found["sized_weights_gib"] = ComputedValue(
-            "sized_weights_gib", value, "GiB", f"{weights.how} bytes = {value} GiB"
+        put(
+            found,
+            "sized_weights_gib",
+            replace(weights, value=round(weights.value / GIB, 2), unit="GiB"),
+            f"{weights.value} / 2^30",
         )
     if setup.gpu_memory_bytes is not None:
         fewest = smallest_split(config, setup)
         if fewest is not None:
-            wanted = setup.max_model_len or "the model's longest"
-            how = f"fewest GPUs that hold the weights and one request of {wanted} tokens = {fewest}"
-            found["sized_tensor_parallel"] = ComputedValue("sized_tensor_parallel", fewest, "GPUs", how)
+            how = f"{gib(setup.gpu_memory_bytes)} × {setup.fraction_of()[0]}, --max-model-len {wanted_length(config, setup)}"
+            put(found, "sized_tensor_parallel", Figure("", fewest, "GPUs", error=ESTIMATED), how)
     return found
 
 
-def put(found: dict[str, ComputedValue], name: str, figure: Figure, unit: str) -> None:
-    """A figure as a computed value, with how sure it is."""
-    sure = f" ({figure.error})" if figure.error and figure.error != "exact" else ""
-    found[name] = ComputedValue(name, figure.value if figure.value is not None else 0, unit, figure.how + sure)
+def wanted_length(config: Mapping[str, Any], setup: Setup) -> int | None:
+    """The context that is asked for, or the model's longest."""
+    return setup.max_model_len or read_architecture(config).context
+
+
+def in_signs(config: Mapping[str, Any], setup: Setup, size: Size, tokens: bool = False) -> str:
+    """The arithmetic of a length in signs alone, so that it reads the same in every language."""
+    available = size.value("kv_available_bytes_per_gpu") or 0
+    cache = cache_for(read_architecture(config), setup)
+    windows = [group for group in cache.groups if group.window is not None]
+    if tokens or not windows:
+        return f"{gib(available)} / {cache.token_bytes} B"
+    full = cache.lasting_bytes
+    short = " + ".join(
+        f"{int(group.layers * cache.layer_bytes)} B × min(L, {(group.window or 0) - 1 + cache.batched})"
+        for group in windows
+    )
+    return f"{full} B × L + {short} ≤ {gib(available)}, L"
+
+
+def put(found: dict[str, ComputedValue], name: str, figure: Figure, how: str) -> None:
+    """A figure as a computed value; `≈` where it is an estimate."""
+    assert figure.value is not None
+    sign = "≈" if figure.error == ESTIMATED else "="
+    found[name] = ComputedValue(name, figure.value, figure.unit, f"{how} {sign} {figure.value}")
 
 
 def with_numbers(setup: Setup, values: Mapping[str, Any], facts: Mapping[str, Any]) -> Setup:

@@ -197,7 +197,8 @@ def test_a_diagnosis_gets_what_fits() -> None:
     )
     found = sized(signals, {"gpu_total_gib": 79.19, "gpu_name": "NVIDIA H100 80GB HBM3"})
     assert found["fitting_model_len"].value == found["sized_model_len"].value == 48624
-    assert found["sized_tensor_parallel"].value == 2 and "1.71 GiB" in found["sized_model_len"].how
+    assert found["sized_model_len"].how == ("36864 B × L + 36864 B × min(L, 1151) ≤ 1.71 GiB, L = 48624")
+    assert found["sized_tensor_parallel"].value == 2 and "≈ 2" in found["sized_tensor_parallel"].how
 
 
 def test_a_diagnosis_without_a_known_model_or_gpu_gets_nothing() -> None:

@@ -128,9 +128,8 @@ def read_architecture(config: Config) -> Architecture:
 
 def language_config(config: Config) -> Config:
     """The language model's part of a config, with what its class fills in; that of a text model is the config itself."""
-    inner = next(
-        (config[k] for k in ("text_config", "llm_config", "language_config") if isinstance(config.get(k), dict)), {}
-    )
+    parts = (config.get(key) for key in ("text_config", "llm_config", "language_config"))
+    inner: Config = next((part for part in parts if isinstance(part, dict)), {})
     text = {**{k: v for k, v in config.items() if k not in ("vision_config", "audio_config")}, **inner}
     model_type = str(inner.get("model_type") or config.get("model_type") or "")
     if model_type == "gemma3":
