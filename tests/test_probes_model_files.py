@@ -276,6 +276,9 @@ def test_the_cache_is_read_by_its_links(tmp_path: Path, monkeypatch: pytest.Monk
     assert result.status == "warning"
     assert result.summary.startswith("The download of org/llama goes on: 1 files are unfinished")
     os.utime(unfinished, (time.time() - 5000, time.time() - 5000))
+    result = model_files.model_files(Target())  # a leftover beside a complete model
+    assert (result.status, result.facts["model_download_unfinished"]) == ("ok", False)
+    assert result.data["models"][0]["downloads"][0]["name"] == "abc.incomplete"
     (snapshot / "model-00002-of-00002.safetensors").unlink()
     result = model_files.model_files(Target())
     assert "1 of 2 weight files of org/llama are missing" in result.summary
