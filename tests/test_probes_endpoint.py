@@ -244,6 +244,7 @@ def test_a_dead_engine_behind_a_living_server() -> None:
         pytest.param('vllm:num_preemptions_total{model_name="m"} 0.0\n', id="counters-alone"),
         pytest.param("vllm:num_requests_running{ 1\n", id="broken"),
         pytest.param('vllm:num_requests_running{model_name="m"} NaN\n', id="nan"),
+        pytest.param('vllm:num_requests_running{model_name="m"} +Inf\n', id="infinite"),
         pytest.param((404, "no"), id="absent"),
         pytest.param((500, "no"), id="error"),
     ],
@@ -254,6 +255,12 @@ def test_a_page_without_readings_is_never_ok(page: Answer) -> None:
     assert result.status == "unknown"
     assert result.facts["engine_up"] is True
     assert "kv_usage_ratio" not in result.facts
+
+
+def test_a_vllm_that_keeps_no_statistics_is_told_how_to() -> None:
+    with serving(vllm('python_info{implementation="CPython"} 1.0\n')) as seen:
+        result = asked(seen.url)
+    assert (result.status, "--disable-log-stats" in result.advice[0]) == ("unknown", True)
 
 
 def test_a_page_with_half_its_gauges_is_unknown() -> None:

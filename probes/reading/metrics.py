@@ -179,7 +179,7 @@ def parse_samples(text: str) -> dict[str, list[Sample]]:
     found: dict[str, list[Sample]] = {}
     for family in text_string_to_metric_families("\n".join([*lines, ""])):
         for sample in family.samples:
-            if not math.isnan(sample.value):
+            if math.isfinite(sample.value):
                 found.setdefault(sample.name, []).append((sample.labels, float(sample.value)))
     return found
 

@@ -117,6 +117,14 @@ def no_load(engine: str, status: int | None, no_page: str) -> Silence:
             "Start SGLang with `--enable-metrics` to see its load.",
             "用 `--enable-metrics` 启动 SGLang 以查看负载。",
         )
+    if engine == "vllm" and no_page in ("empty", "foreign"):
+        return Silence(
+            "unknown",
+            "but its /metrics has no reading of a scheduler, so its load is not known",
+            "但 /metrics 中没有调度器数据，无法得知负载",
+            "Start vLLM without `--disable-log-stats`; a gateway in front of the engine may also answer in its place.",
+            "启动 vLLM 时去掉 `--disable-log-stats`；也可能是引擎前面的网关在应答。",
+        )
     return Silence(
         "unknown",
         f"but its /metrics {NO_PAGE.get(no_page, NO_PAGE['foreign'])[0]}, so its load is not known",
