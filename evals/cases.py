@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 from kb.errors import InputError
 
 Kind = Literal["diagnose", "howto", "healthy", "insufficient", "out_of_scope"]
+SUFFIXES = (".yaml", ".yml", ".jsonl")
 STATUS_OF: dict[str, str] = {kind: kind for kind in get_args(Kind)} | {"diagnose": "diagnosed"}
 
 
@@ -46,7 +47,7 @@ class Case:
 
 
 def load_cases(path: Path) -> list[Case]:
-    """The cases of a folder of YAML files, of one YAML file, or of a .jsonl file, by id; raises InputError."""
+    """The cases of a .yaml or .jsonl file, or of all such files in a folder and below it, by id; raises InputError."""
     cases = [parse_case(item, where) for where, item in read_items(path)]
     if not cases:
         raise InputError(f"no cases in {path}: give a folder of .yaml files or a .jsonl file.")
@@ -60,24 +61,34 @@ def load_cases(path: Path) -> list[Case]:
 
 def read_items(path: Path) -> Iterator[tuple[str, Any]]:
     """Each case as it stands in its file, with where it stands."""
+    files = sorted(p for p in path.rglob("*") if p.suffix in SUFFIXES and p.is_file()) if path.is_dir() else [path]
+    for file in files:
+        yield from read_lines(file) if file.suffix == ".jsonl" else [(str(file), read_yaml(file))]
+
+
+def read_lines(path: Path) -> Iterator[tuple[str, Any]]:
+    """The cases of a .jsonl file. Only a line feed ends a line: JSON lets U+2028 and U+0085 stand in a text."""
+    for number, line in enumerate(read_text(path).split("\n"), 1):
+        if line.strip():
+            yield f"{path}:{number}", parse_json(line, f"{path}:{number}")
+
+
+def read_yaml(path: Path) -> Any:
+    """The one case of a YAML file; raises InputError."""
     import yaml
 
-    if path.suffix == ".jsonl":
-        for number, line in enumerate(read_text(path).splitlines(), 1):
-            if line.strip():
-                yield f"{path}:{number}", parse_json(line, f"{path}:{number}")
-        return
-    for file in sorted(path.glob("*.y*ml")) if path.is_dir() else [path]:
-        try:
-            yield str(file), yaml.safe_load(read_text(file))
-        except yaml.YAMLError as error:
-            raise InputError(f"{file} is not YAML: {str(error).splitlines()[0]}.") from error
+    try:
+        return yaml.load(read_text(path), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.YAMLError as error:
+        raise InputError(f"{path} is not YAML: {str(error).splitlines()[0]}.") from error
 
 
 def read_text(path: Path) -> str:
-    """The text of a file; raises InputError where it cannot be read."""
+    """The text of a file in UTF-8, with a byte order mark or without; raises InputError where it cannot be read."""
     try:
-        return path.read_text("utf-8")
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8: byte {error.start}.") from error
     except OSError as error:
         raise InputError(f"cannot read the cases {path}: {error.strerror}.") from error
 
@@ -115,7 +126,7 @@ def parse_case(item: Any, where: str) -> Case:
         command=str(item.get("command") or ""),
         host=item.get("host"),
         turns=tuple(parse_turn(turn, item, i, where) for i, turn in enumerate(item.get("turns") or (), 2)),
-        tags=tuple(map(str, item.get("tags") or ())),
+        tags=listed(item.get("tags")),
     )
 
 
@@ -127,9 +138,14 @@ def parse_turn(turn: Any, first: Mapping[str, Any], place: int, where: str) -> C
     return parse_case({**told, **turn, "id": f"{first['id']}#{place}", "turns": None}, f"{where}, message {place}")
 
 
+def listed(value: Any) -> tuple[str, ...]:
+    """The texts of a list; a text alone is a list of one."""
+    return (value,) if isinstance(value, str) else tuple(map(str, value or ()))
+
+
 def parse_expect(item: Mapping[str, Any], kind: str, where: str) -> Expect:
     """The expectations; the status follows from the kind where none is given."""
-    lists = {name: tuple(map(str, item.get(name) or ())) for name in ("fix_any", "fix_none", "cites")}
+    lists = {name: listed(item.get(name)) for name in ("fix_any", "fix_none", "cites")}
     for pattern in (*lists["fix_any"], *lists["fix_none"]):
         try:
             re.compile(pattern)

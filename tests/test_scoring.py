@@ -94,6 +94,22 @@ def test_a_jsonl_file_and_a_folder_hold_the_same_cases(tmp_path: Path) -> None:
     assert load_cases(folder)[1].logs == {"log": "fine"}
 
 
+def test_texts_stay_as_they_are_in_every_form(tmp_path: Path) -> None:
+    """JSON writes U+2028 and U+0085 as they are, Python calls them ends of lines; Windows puts a mark before a file."""
+    item = {"id": "a", "kind": "diagnose", "log": "one\u2028two\x85three", "expect": {"fix_any": "--port"}, "tags": "x"}
+    (tmp_path / "below").mkdir()
+    for name in ("one.jsonl", "below/one.jsonl"):
+        (tmp_path / name).write_text(json.dumps(item, ensure_ascii=False), "utf-8-sig")
+    (found,) = load_cases(tmp_path / "below")
+    assert found.logs == {"log": "one\u2028two\x85three"}
+    assert (found.expect.fix_any, found.tags) == (("--port",), ("x",))
+    with pytest.raises(InputError, match="two cases"):
+        load_cases(tmp_path)
+    (tmp_path / "latin.jsonl").write_bytes(b'{"id": "\xe9"}')
+    with pytest.raises(InputError, match="not UTF-8"):
+        load_cases(tmp_path / "latin.jsonl")
+
+
 @pytest.mark.parametrize(
     ("item", "complaint"),
     [
