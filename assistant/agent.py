@@ -32,7 +32,7 @@ from langchain_core.tools import BaseTool, StructuredTool
 from langchain_openai import ChatOpenAI
 from langgraph.errors import GraphRecursionError
 from langsmith import tracing_context
-from pydantic import BaseModel, Field, create_model
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from assistant.fencing import plain
 from assistant.model import OPENAI, Endpoint, Limits, Usage
@@ -279,13 +279,19 @@ def words_of(message: AnyMessage) -> str:
     return re.sub(r"(?is)\A.*?</(?:think|thinking|reasoning)>", "", text).strip()
 
 
+class Strict(BaseModel):
+    """What a tool takes and nothing beside: a call with more is refused, not run without."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
 def offered(tools: Tools) -> list[BaseTool]:
     """The tools as LangChain wants them. What a tool needs and nobody gave is not offered."""
 
-    class Search(BaseModel):
+    class Search(Strict):
         query: str = Field(description="a few technical words, error text, flag or metric names")
 
-    class Flags(BaseModel):
+    class Flags(Strict):
         command: str = Field(description="the serving command, as `vllm serve MODEL --flag value`")
         release: str = Field("", description="as 0.11.0; empty: the one that serves")
 
@@ -308,7 +314,7 @@ def offered(tools: Tools) -> list[BaseTool]:
 def _named(title: str, names: Sequence[str], description: str) -> type[BaseModel]:
     """A schema that takes one of some names and nothing else."""
     fields: dict[str, Any] = {"name": (Literal[tuple(names)], Field(description=description))}
-    return create_model(title, **fields)
+    return create_model(title, __base__=Strict, **fields)
 
 
 def _tool(run: Callable[..., str], schema: type[BaseModel]) -> BaseTool:

@@ -52,7 +52,7 @@ NAMES: tuple[tuple[re.Pattern[str], Kind], ...] = (
     (VARIABLE, "variable"),
     (PATH, "path"),
 )
-SENTENCE_END = re.compile(r"(?<=[。！？!?])(?=\S)|(?<=[.!?])\s+(?=[^a-z\s])")
+SENTENCE_END = re.compile(r"(?<=[。！？])(?=\S)|(?<=[.!?])\s+(?=[^a-z\s])")
 LIST_MARK = re.compile(r"\s*(?:[-*+]\s+|\d{1,2}[.)、]\s*|>\s?|#{1,6}\s+)*")
 SHELLS = ("", "bash", "sh", "shell", "console", "zsh", "terminal", "shell-session", "powershell", "cmd")
 CONTROLS = re.compile(r"[;&|`<>]|\$\(|\$\{")
@@ -151,7 +151,9 @@ def sentences(line: str, start: int) -> Iterator[Piece]:
     if kind == "heading" or line.lstrip().startswith(("|", ">")):
         yield Piece(kind, line[begin:], start + begin, start + len(line))
         return
-    hidden = INLINE.sub(lambda found: "x" * len(found[0]), line)
+    hidden = line
+    for pattern in (INLINE, IMAGE, LINK, URL):
+        hidden = pattern.sub(lambda found: "x" * len(found[0]), hidden)
     last = begin
     ends = [m.end() for m in SENTENCE_END.finditer(hidden) if m.start() >= begin]
     for end in [*ends, len(line)]:

@@ -275,8 +275,9 @@ def sources_of(offline: Answer, brief: Brief) -> Sources:
         tuple(text for text in authority if text),
         (question.text, *computed, *percents, *titles, tools.release, *tools.logs),
         frozenset(links),
-        tools.engine,
-        tools.release,
+        tuple(e.id for e in offline.evidence),
+        engine=tools.engine,
+        release=tools.release,
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from assistant.claims import (
@@ -31,7 +31,9 @@ from kb.types import Language
 MOST_WRONG = 0.5
 """The share of the prose that may be struck out before the rest is not worth showing."""
 FEW_WORDS = 8
-RELATED = 0.3
+FEW_TOKENS = 4
+RELATED = 0.4
+"""The share of a sentence's words that the diagnosis or what it cites must have."""
 Failure = Literal["", "empty", "commands", "mostly", "uncited", "language"]
 
 
@@ -45,6 +47,7 @@ class Finding:
 
 def review(text: str, sources: Sources) -> list[Finding]:
     """Every sentence and line of code in which something is not accounted for."""
+    sources = replace(sources, cited=tuple(dict.fromkeys(CITATION.findall(text))))
     findings = []
     for piece in pieces(text):
         wrong = [c for c in claims_of(piece) if not is_accounted(c, piece, sources)]
@@ -66,8 +69,8 @@ def loose(piece: Piece, sources: Sources) -> list[Claim]:
         return []
     if not piece.cites:
         return [Claim("uncited", said.strip())]
-    tokens = set(tokenize(said))
-    if tokens and len(tokens & sources.tokens) < RELATED * len(tokens):
+    tokens = {t for t in tokenize(INLINE.sub(" ", said)) if not t[0].isdigit()}
+    if len(tokens) >= FEW_TOKENS and len(tokens & sources.tokens(piece.cites)) < RELATED * len(tokens):
         return [Claim("unrelated", said.strip())]
     return []
 

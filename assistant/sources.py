@@ -28,21 +28,26 @@ SENSITIVE = frozenset(
 class Sources:
     """What may account for a model's words. `authority` are documents, fixes and the user's own words: commands come from there alone.
 
-    `brought` is what else was read and computed; `links` are addresses that may be named; engine and release may be empty.
+    `brought` is what else was read and computed; `links` are addresses that may be named; `diagnosed` are the ids of the evidence of the
+    offline answer, `cited` those that the text cites; engine and release may be empty.
     """
 
     evidence: Mapping[str, Evidence]
     authority: tuple[str, ...] = ()
     brought: tuple[str, ...] = ()
     links: frozenset[str] = frozenset()
+    diagnosed: tuple[str, ...] = ()
+    cited: tuple[str, ...] = ()
     engine: str = ""
     release: str = ""
 
     @cached_property
     def authorities(self) -> tuple[str, ...]:
-        """The authority with the documents among the evidence."""
-        documents = [e.text for e in self.evidence.values() if e.kind == "document" and not e.source.startswith(RECORD)]
-        return tuple(unicodedata.normalize("NFKC", text) for text in (*self.authority, *documents))
+        """The authority with the documents of the diagnosis and those that are cited; what a search brought up besides is none."""
+        counted = {*self.diagnosed, *self.cited}
+        documents = [e for e in self.evidence.values() if e.kind == "document" and e.id in counted]
+        texts = [e.text for e in documents if not e.source.startswith(RECORD)]
+        return tuple(unicodedata.normalize("NFKC", text) for text in (*self.authority, *texts))
 
     @cached_property
     def known(self) -> str:
@@ -75,11 +80,14 @@ class Sources:
     def numbers(self) -> frozenset[str]:
         return frozenset(plain_number(n) for n in NUMBER.findall(self.known))
 
-    @cached_property
-    def tokens(self) -> frozenset[str]:
+    def tokens(self, cites: Sequence[str]) -> frozenset[str]:
+        """The words of the diagnosis and of what is cited. What else was read in passing counts only where it is cited."""
         from kb.tokens import tokenize
 
-        return frozenset(tokenize(self.known))
+        read = [self.evidence[i] for i in dict.fromkeys((*self.diagnosed, *cites)) if i in self.evidence]
+        return frozenset(
+            tokenize("\n".join([*self.authority, *self.brought, *(f"{e.source}\n{e.text}" for e in read)]))
+        )
 
     def text_of(self, cites: Sequence[str]) -> str:
         """What those pieces of evidence say and what the user said; of all evidence where none is named."""
@@ -165,10 +173,12 @@ def is_value_accounted(value: str, sources: Sources) -> bool:
 
 
 def is_link_accounted(link: str, sources: Sources) -> bool:
-    """An address that a document gives as its source or names."""
+    """An address that a shipped document or the user gives; what a runbook or a log names is not made clickable."""
     bare = link.rstrip("/.,;:")
+    shipped = [e.text for e in sources.evidence.values() if e.source.startswith("kb/docs/")]
     return bare in {each.rstrip("/") for each in sources.links} or any(
-        re.search(rf"(?<![\w.-]){re.escape(bare)}/?(?![\w/.?=&-]*[\w/=&])", text) for text in sources.authorities
+        re.search(rf"(?<![\w.-]){re.escape(bare)}/?(?![\w/.?=&-]*[\w/=&])", text)
+        for text in (*sources.authority, *shipped)
     )
 
 
