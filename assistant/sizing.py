@@ -37,13 +37,9 @@ FLAGS = {
 }
 WORDS = {"--kv-cache-dtype": "cache_dtype", "--quantization": "quantization"}
 SHARES = ("--gpu-memory-utilization", "--mem-fraction-static")
-WITHOUT_MODEL_PARTS = (
-    "--data-parallel-size",
-    "--dp-size",
-    "--expert-parallel",
-    "--dp-attention",
-    "--speculative-config",
-)
+REPLICAS = ("--data-parallel-size", "--dp-size")
+EXPERTS = ("--expert-parallel", "--ep-size")
+DRAFTS = ("--speculative-config", "--speculative-algorithm", "--spec-model", "--spec-method")
 CONFIG = "config.json"
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -165,8 +161,15 @@ def read_settings(settings: Sequence[Setting]) -> tuple[dict[str, Any], list[str
             found["hybrid"] = not setting.negated if setting.key == "--hybrid-kv-cache-manager" else setting.negated
         elif setting.key == "--kv-cache-memory-bytes" and number:
             found["available_bytes"] = int(number)
-        elif setting.key in WITHOUT_MODEL_PARTS:
-            notes.append(f"{setting.option.name} is not counted.")
+        elif setting.key in REPLICAS and number and number > 1:
+            notes.append(f"{setting.option.name}: the figures are of one replica.")
+        elif setting.key in DRAFTS:
+            notes.append(f"{setting.option.name} is not counted: a draft model and its cache take more.")
+    keys = {setting.key for setting in settings if not setting.negated}
+    if "--dp-attention" in keys:
+        found["unmodelled"] = "attention that is not shared by all GPUs (--enable-dp-attention) is not modelled."
+    elif keys.intersection(EXPERTS) and any(note.endswith("replica.") for note in notes):
+        found["unmodelled"] = "experts that are spread over data-parallel ranks are not modelled."
     return found, notes
 
 

@@ -124,9 +124,14 @@ def test_sglang_is_told_by_its_flags(crashcart: Run) -> None:
     assert found["engine"] == "sglang" and found["kv_tokens"] == pytest.approx(290112, rel=0.08)
 
 
-def test_data_parallel_flags_are_said_not_to_count(crashcart: Run) -> None:
-    _, found = size(crashcart, "Qwen/Qwen3-8B", "--gpu", "H100", "--data-parallel-size", "2")
-    assert "--data-parallel-size is not counted." in found["assumptions"]
+def test_flags_that_spread_the_model_otherwise(crashcart: Run) -> None:
+    code, found = size(crashcart, "Qwen/Qwen3-8B", "--gpu", "H100", "--data-parallel-size", "2")
+    assert code == 0 and "--data-parallel-size: the figures are of one replica." in found["assumptions"]
+    moe = ("Qwen/Qwen3-30B-A3B", "--gpu", "H100", "--data-parallel-size", "2", "--enable-expert-parallel")
+    code, found = size(crashcart, *moe)
+    assert code == 3 and "data-parallel ranks" in found["reasons"]["kv_tokens"]
+    code, found = size(crashcart, "Qwen/Qwen3-8B", "--gpu", "H100", "--tp-size", "2", "--enable-dp-attention")
+    assert code == 3 and "--enable-dp-attention" in found["reasons"]["weights_bytes_per_gpu"]
 
 
 def test_a_folder_is_read_with_its_headers(crashcart: Run, folder: Path) -> None:

@@ -63,6 +63,7 @@ def compare(report: dict[str, Any]) -> Compared:
     setup = Setup(
         gpu_name=report.get("gpu", ""),
         gpu_memory_bytes=int(gib * GIB) if gib else None,
+        free_bytes=int(report["free_gib"] * GIB) if "free_gib" in report else None,
         **{**report["setup"], "release": str(report["setup"].get("release", ""))},
     )
     setup = replace(setup, gpus=setup.split.tensor * setup.pipeline)

@@ -10,7 +10,7 @@ from kb.sizing.architecture import Architecture, Config, Unmodelled, read_archit
 from kb.sizing.cache import Cache, Pool, cache_bits, cache_of, layer_bytes, longest_request, sglang_pool, vllm_pool
 from kb.sizing.layout import expected_tensors, has_encoder
 from kb.sizing.overhead import activation_bytes, outside_bytes
-from kb.sizing.quantization import Scheme, of_flag, scheme_of
+from kb.sizing.quantization import Scheme, is_quantized, of_flag, scheme_of
 from kb.sizing.setup import GIB, NEWEST, Setup
 from kb.sizing.sharding import bytes_per_gpu
 from kb.sizing.tensors import Tensor
@@ -80,7 +80,9 @@ def plan(config: Config, setup: Setup, tensors: Mapping[str, Tensor] | None = No
 
 
 def refuse_split(architecture: Architecture, setup: Setup) -> None:
-    """Raise Unmodelled for a split that the engines refuse."""
+    """Raise Unmodelled for a split that the engines refuse, or that is not modelled."""
+    if setup.unmodelled:
+        raise Unmodelled(setup.unmodelled)
     tensor, kv_heads = setup.split.tensor, architecture.kv_heads
     if architecture.heads % tensor:
         raise Unmodelled(
@@ -99,7 +101,7 @@ def put_weights(
         size.add(name, setup.weights_bytes, "bytes", "as the log prints it", "log", "exact")
         return
     try:
-        scheme = scheme_of({} if tensors else config, setup.quantization)
+        scheme = None if tensors and is_quantized(config) else scheme_of(config, setup.quantization)
         given = tensors or expected_tensors(architecture)
     except Unmodelled as error:
         size.miss((name,), str(error))
@@ -287,7 +289,7 @@ def freed_by(config: Config, setup: Setup, flag: str) -> int | None:
         )
     except Unmodelled:
         return None
-    return saved if saved > 0 else None
+    return saved if saved > 0.01 * bytes_per_gpu(tensors, architecture, setup.split, now) else None
 
 
 def gib(size_bytes: float) -> str:

@@ -30,13 +30,23 @@ def scheme_of(config: Config, flag: str = "") -> Scheme | None:
 
     Raises Unmodelled for a method whose bits are not known.
     """
-    inner = config.get("text_config")
-    section = config.get("quantization_config") or (
-        inner.get("quantization_config") if isinstance(inner, dict) else None
-    )
-    if isinstance(section, dict) and section:
+    section = section_of(config)
+    if section:
         return of_checkpoint(section)
     return of_flag(flag) if flag and flag not in ("none", "None", "auto") else None
+
+
+def section_of(config: Config) -> Mapping[str, Any]:
+    """The part of a config.json that tells the precision of the checkpoint; empty for full precision."""
+    inner = config.get("text_config")
+    own = config.get("quantization_config")
+    section = own or (inner.get("quantization_config") if isinstance(inner, dict) else None)
+    return section if isinstance(section, dict) else {}
+
+
+def is_quantized(config: Config) -> bool:
+    """Whether the checkpoint itself is quantized."""
+    return bool(section_of(config))
 
 
 def of_checkpoint(section: Mapping[str, Any]) -> Scheme:

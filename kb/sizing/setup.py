@@ -39,6 +39,8 @@ class Setup:
     free_bytes: int | None = None
     available_bytes: int | None = None
     weights_bytes: int | None = None
+    unmodelled: str = ""
+    """Why nothing can be said under these flags; empty where it can."""
 
     @property
     def split(self) -> Split:

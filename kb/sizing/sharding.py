@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
 
 from kb.sizing.architecture import Architecture
 from kb.sizing.quantization import Scheme, weight_bits
@@ -33,6 +36,38 @@ class Split:
     pipeline: int = 1
 
 
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a tensor's name says of it: its layer, and how it is shared among GPUs."""
+
+    layer: int | None
+    share: Literal["vocabulary", "whole", "keys", "even"]
+    is_encoder: bool
+    is_mxfp4_expert: bool
+    is_last: bool
+
+
+@lru_cache(maxsize=1 << 18)
+def kind_of(name: str) -> Kind:
+    """A tensor's kind by its name. Kept, because a large checkpoint has 90,000 names and is counted for several splits."""
+    encoder = ENCODER.match(name) is not None
+    found = None if encoder else LAYER.search(name)
+    share: Literal["vocabulary", "whole", "keys", "even"] = "even"
+    if VOCABULARY.search(name):
+        share = "vocabulary"
+    elif REPLICATED.search(name):
+        share = "whole"
+    elif KEYS.search(name):
+        share = "keys"
+    return Kind(
+        layer=int(found[1] or found[2]) if found else None,
+        share=share,
+        is_encoder=encoder,
+        is_mxfp4_expert=MXFP4_EXPERTS.search(name) is not None,
+        is_last="lm_head" in name or name.endswith("model.norm.weight"),
+    )
+
+
 def bytes_per_gpu(
     tensors: Mapping[str, Tensor], architecture: Architecture, split: Split, scheme: Scheme | None = None
 ) -> int:
@@ -42,11 +77,11 @@ def bytes_per_gpu(
     stages = [0.0] * split.pipeline
     tied = bool(architecture.config.get("tie_word_embeddings"))
     for name, tensor in tensors.items():
-        index = layer_of(name)
-        if index is not None and index >= layers and not ENCODER.match(name):
+        kind = kind_of(name)
+        if kind.layer is not None and kind.layer >= layers:
             continue  # layers for multi-token prediction, loaded only for speculative decoding
         size = share_bytes(name, tensor, architecture, split, scheme)
-        for stage in stages_of(name, index, bounds, tied):
+        for stage in stages_of(kind, bounds, tied):
             stages[stage] += size
     return int(max(stages))
 
@@ -55,18 +90,18 @@ def share_bytes(
     name: str, tensor: Tensor, architecture: Architecture, split: Split, scheme: Scheme | None = None
 ) -> float:
     """What a GPU holds of one tensor."""
-    bits = weight_bits(name, tensor, scheme) if tensor.dtype in ("BF16", "F16", "F32") else None
+    kind = kind_of(name)
+    is_16_bit = scheme is not None and tensor.dtype in ("BF16", "F16", "F32")
+    bits = weight_bits(name, tensor, scheme) if is_16_bit else None
     size = tensor.count * bits / 8 if bits is not None else served_bytes(tensor)
-    if MXFP4_EXPERTS.search(name) or (bits is not None and scheme and scheme.name == "mxfp4" and ".experts." in name):
+    if kind.is_mxfp4_expert or (bits is not None and scheme and scheme.name == "mxfp4" and ".experts." in name):
         size *= padding_of(architecture)
-    if split.tensor == 1:
+    if split.tensor == 1 or kind.share == "whole" or not tensor.shape:
         return size
-    if VOCABULARY.search(name) and tensor.shape:
+    if kind.share == "vocabulary":
         padded = -(-tensor.shape[0] // PADDING) * PADDING
         return size * padded / tensor.shape[0] / split.tensor
-    if REPLICATED.search(name) or not tensor.shape:
-        return size
-    if KEYS.search(name):
+    if kind.share == "keys":
         return size * max(1, architecture.kv_heads // split.tensor) / architecture.kv_heads
     return size / split.tensor
 
@@ -86,12 +121,6 @@ def served_bytes(tensor: Tensor) -> float:
     )
 
 
-def layer_of(name: str) -> int | None:
-    """The number of the layer that a tensor belongs to; None for embeddings, the head and encoders."""
-    found = None if ENCODER.match(name) else LAYER.search(name)
-    return int(found[1] or found[2]) if found else None
-
-
 def stage_bounds(layers: int, stages: int) -> list[int]:
     """The first layer of each pipeline stage and the end, as vLLM splits: the layers left over go to the later stages but the
     last (distributed/utils.py get_pp_indices)."""
@@ -104,11 +133,11 @@ def stage_bounds(layers: int, stages: int) -> list[int]:
     return bounds
 
 
-def stages_of(name: str, layer: int | None, bounds: list[int], tied: bool) -> list[int]:
+def stages_of(kind: Kind, bounds: list[int], tied: bool) -> list[int]:
     """The stages that hold a tensor: embeddings the first, the head and last norm the last."""
     last = len(bounds) - 2
-    if layer is not None:
-        return [next(i for i in range(last + 1) if layer < bounds[i + 1])]
-    if "lm_head" in name or name.endswith("model.norm.weight"):
+    if kind.layer is not None:
+        return [bisect_right(bounds, kind.layer) - 1]
+    if kind.is_last:
         return [last]
-    return sorted({0, last}) if tied and VOCABULARY.search(name) else [0]
+    return sorted({0, last}) if tied and kind.share == "vocabulary" else [0]
