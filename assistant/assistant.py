@@ -35,6 +35,7 @@ HEAD_BYTES, TAIL_BYTES = 512 * 1024, 128 * 1024
 ROOT_CHARACTERS, WRAPPED_CHARACTERS = 200, 2000
 KEPT_BYTES = 32 * 1024  # of each end of a log, in a thread
 CANDIDATES = 8
+CALM_PROBES = 3  # of a host, before a look at it may be called calm
 
 
 class Assistant:
@@ -224,8 +225,10 @@ class Assistant:
             return Verdict("healthy")
         if not self.parts.verdict:
             return first_found(hypotheses)
-        ailing = any(r.status in ("warning", "critical") for r in results)
-        found = judge(words, signals, hypotheses, coverages, self.topic(words, bool(coverages)), ailing)
+        statuses = [r.status for r in results]
+        ailing, calm = "critical" in statuses or "warning" in statuses, statuses.count("ok") >= CALM_PROBES
+        topic = self.topic(words, bool(coverages))
+        found = judge(words, signals, hypotheses, coverages, topic, ailing, calm and not ailing)
         if found.ranked and exhausted(found.ranked[0][0], memory):
             return Verdict("insufficient", found.ranked, "every fix was tried")
         return found

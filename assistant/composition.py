@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from assistant import refused_flags
 from assistant.conversation import Memory, exhausted, preface, untried
 from assistant.diagnosis import Verdict
 from assistant.fixes import Engine, fixes_for, release_sentence
 from assistant.grounding import ground
 from assistant.hypotheses import Hypothesis
+from assistant.refused_flags import refused_flags_fix
 from assistant.signals import Signals, model_in
 from assistant.types import Answer, Diagnosis, Evidence, EvidenceKind, Question, RuledOut
 from assistant.wording import say
@@ -128,6 +130,7 @@ def compose_diagnosed(
         )
         for h, sure in ranked
     ]
+    diagnoses[0] = with_refused_flags(diagnoses[0], signals, engine, ledger, lang)
     out = tuple(RuledOut(h.document.id, f"{r.when}") for h, r in ruled_out)
     diagnoses[0] = replace(diagnoses[0], ruled_out=out)
     top, document = ranked[0][0], library.get(ranked[0][0].document.id, lang)
@@ -148,6 +151,21 @@ def compose_diagnosed(
     text, struck = ground("\n".join(parts), {e.id: f"{e.source}\n{e.text}" for e in ledger.evidence}, brought)
     warnings = [say("struck", lang, what=", ".join(struck))] if struck else []
     return Answer(verdict.status, lang, tuple(diagnoses), ledger.evidence, tuple(warnings), text=text.strip())
+
+
+def with_refused_flags(
+    diagnosis: Diagnosis, signals: Signals, engine: Engine, ledger: Ledger, lang: Language
+) -> Diagnosis:
+    """The diagnosis of a refused flag, first of all with what the catalogue of releases says of that flag."""
+    fix = (
+        refused_flags_fix(signals, engine.name, engine.release, lang)
+        if diagnosis.id == refused_flags.DOCUMENT
+        else None
+    )
+    if fix is None:
+        return diagnosis
+    cite = ledger.cite("document", f"kb/data/flags/{engine.name}.json", f"{fix.title}\n{fix.text}")
+    return replace(diagnosis, fixes=(replace(fix, cites=(cite,)), *diagnosis.fixes))
 
 
 def unknown_line(signals: Signals, lang: Language) -> str:

@@ -36,6 +36,9 @@ SOLVED = re.compile(
     r"|\b(?:works|working|fixed|solved|resolved) now\b|\bproblem (?:is )?(?:gone|solved|fixed)\b"
     r"|(?:好|解决|可以|正常|搞定|起来|成功|修好)了"
 )
+POINTS_BACK = re.compile(
+    r"(?i)\b(?:it|its|that|this|these|those|he|she|instead|also|then|too|(?:first|second|last) (?:one|fix|step))\b|这个|那个|这样|那样|它|那么|是不是|会不会|也(?:可以|行|要)|不是.{1,12}吗"
+)
 ALL_TRIED = re.compile(
     r"(?i)\b(?:all|both|each|every(?:thing)?)\b.{0,30}\b(?:fix|fixes|of (?:them|these|those)|steps?|you said)?|都试|全试|全部"
 )
@@ -117,7 +120,7 @@ def kind_of(question: Question, last: Turn) -> Kind:
         return "failed"
     if SOLVED.search(text) and not brings_log and not COMPLAINT.search(SOLVED.sub("", text)):
         return "solved"
-    return "new" if specific_terms(text) and not brings_log else "more"
+    return "new" if specific_terms(text) and not brings_log and not POINTS_BACK.search(text) else "more"
 
 
 def tried_of(text: str, answer: Answer) -> tuple[Tried, ...]:

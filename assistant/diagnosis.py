@@ -13,8 +13,8 @@ from assistant.types import AnswerStatus
 COMPLAINT = re.compile(
     r"(?i)\b(slow|slower|crash\w*|die[sd]?|dead|kill\w*|fail\w*|errors?|exception|oom|out of memory|stuck|hang\w*|hung|freez\w*|"
     r"refus\w*|can(?:no|')t|won't|doesn't|not work\w*|broken|garbage|gibberish|repeat\w*|timeouts?|time[sd]? out|drop(?:s|ped)|is down|"
-    r"never (?:gets|comes|starts|ends|returns|finishes)|sits? there|forever|too (?:low|high|long)|nothing happens)\b"
-    r"|慢|卡住|卡死|卡顿|卡在|很卡|崩|挂|死|报错|错误|失败|异常|不动|不了|不到|超时|溢出|爆|太低|很低|乱码|重复|掉线|无法|不能|起不来|拒绝|被杀|闪退"
+    r"never (?:gets|comes|starts|ends|returns|finishes)|sits? there|forever|too (?:low|high|long)|nothing happens|wrong|acting up|[45]\d\d)\b"
+    r"|跑不起来|有问题|怪怪的|不正常|重启|变差|慢|卡住|卡死|卡顿|卡在|很卡|崩|挂|死|报错|错误|失败|异常|不动|不了|不到|超时|溢出|爆|太低|很低|乱码|重复|掉线|无法|不能|起不来|拒绝|被杀|闪退"
 )
 ASKS_REMEDY = re.compile(
     r"(?i)\bhow (?:do|can|should|would|to)?\s*(?:i|we|you)?\s*(?:fix|solve|resolve|avoid|get rid|stop|prevent)|\bwhy\b|怎么解决|如何解决|怎么办|为什么|怎么回事|原因"
@@ -28,6 +28,9 @@ ASKS_WHETHER = re.compile(
     r"(?i)\b(?:is|are|was|were|did|does|do i|should i|must i|have i|has|can i|any(?:thing)?)\b[^.!]*\?|\b(?:normal|harmless|to worry about|look(?:s)? (?:all )?right)\b"
     r"|吗|是不是|有没有|要不要|需不需要|要紧|正常|隐患|是否"
 )
+LOG_WORDS = re.compile(
+    r"(?i)\b(?:errors?|fail\w*|exceptions?)\b|报错|错误|失败|异常"
+)  # what a log says is not what the server does
 CALL_FOR_HELP = re.compile(
     r"(?i)\b(help|server|service|process|machine|it|my|everything)\b|服务|帮|程序|进程|机器|线上|怎么办|求助"
 )
@@ -38,7 +41,7 @@ FAULT_COVERAGE, HOWTO_COVERAGE = 0.55, 0.45
 # the coverage of the right and of the wrong ones hardly differed: below this floor nothing was near.
 CLOSEST_COVERAGE = 0.30
 DECISIVE = 0.30
-TELLING_TERMS = 4
+TELLING_TERMS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +92,9 @@ def judge(
     coverages: Sequence[float],
     topic: Topic,
     ailing: bool,
+    calm: bool = False,
 ) -> Verdict:
-    """The verdict. `coverages` go with the hypotheses, `ailing` says that a probe found fault."""
+    """The verdict. `coverages` go with the hypotheses, `ailing` says that a probe found fault, `calm` that several looked and none did."""
     ranked = tuple(
         (
             h,
@@ -106,17 +110,17 @@ def judge(
     complains = bool(COMPLAINT.search(question))
     if not topic.terms and not (shown and signals.is_ours):
         return Verdict("insufficient" if not shown and is_cry_for_help(question, topic) else "out_of_scope", ranked)
-    if is_healthy(question, signals, ailing):
+    if is_healthy(question, signals, ailing, calm):
         return Verdict("healthy", ranked)
     if signals.has_log and (signals.has_errors or not question.strip()) and not asks_how(question):
         return closest(signals, ranked, coverages)
-    if not ranked or not (topic.is_telling or (asks_how(question) and not complains)):
+    asks_way = asks_how(question) and not complains and not ASKS_REMEDY.search(question)
+    if not ranked or not (topic.is_telling or asks_way):
         return Verdict("insufficient", ranked, "nothing specific was said")
     top, covered = ranked[0][0], coverages[0] if coverages else 0.0
     howto = top.document.kind == "howto"
     if covered < (HOWTO_COVERAGE if howto else FAULT_COVERAGE):
         return Verdict("insufficient", ranked, "weak match")
-    asks_way = asks_how(question) and not complains and not ASKS_REMEDY.search(question)
     return Verdict("howto" if howto or asks_way else "diagnosed", ranked)
 
 
@@ -128,12 +132,14 @@ def first_found(hypotheses: Sequence[Hypothesis]) -> Verdict:
     return Verdict("howto" if hypotheses[0].document.kind == "howto" else "diagnosed", ranked)
 
 
-def is_healthy(question: str, signals: Signals, ailing: bool) -> bool:
-    """Whether a log shows a server that came up or ended as it should, and nobody says that it fails: whoever asks whether
-    a line is a fault has only read it."""
-    if not signals.has_log or signals.has_errors or ailing or not signals.is_up:
+def is_healthy(question: str, signals: Signals, ailing: bool, calm: bool) -> bool:
+    """Whether a log shows a server that came up or ended as it should, or calm probes a host, and nobody says that it fails:
+    whoever asks whether something is a fault has only read it."""
+    if signals.has_errors or ailing or not (signals.is_up if signals.has_log else calm):
         return False
-    return bool(ASKS_WHETHER.search(question)) or not COMPLAINT.search(question)
+    asks = bool(ASKS_WHETHER.search(question))
+    said = LOG_WORDS.sub("", ASKS_WHETHER.sub("", question)) if asks else question
+    return not COMPLAINT.search(said) and (signals.has_log or asks)
 
 
 def closest(signals: Signals, ranked: Sequence[tuple[Hypothesis, float]], coverages: Sequence[float]) -> Verdict:
@@ -155,7 +161,8 @@ def is_near(hypothesis: Hypothesis) -> bool:
 
 def is_cry_for_help(question: str, topic: Topic) -> bool:
     """Whether someone says that something of theirs is broken, and nothing else."""
-    return not topic.is_foreign and bool(COMPLAINT.search(question) or CALL_FOR_HELP.search(question))
+    helpless = CALL_FOR_HELP.search(question) and not asks_how(question)
+    return not topic.is_foreign and bool(COMPLAINT.search(question) or helpless)
 
 
 def asks_how(question: str) -> bool:

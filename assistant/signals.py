@@ -45,6 +45,7 @@ OURS = re.compile(
     r"|tensorrt|\bray\b|raylet|lmcache|mooncake|deepspeed|\brocm|\bhip|\bgpus?\b|\bllm|uvicorn|oom-kill|out of memory: killed|kubelet|/v1/(?:chat|completions|models)"
     r"|site-packages|dist-packages|\bpip\b|kv ?cache|(?:qwen|llama|deepseek|mistral|gemma|glm)[-_/\d]|samplingparams|world_size|radix|mamba|prefill|attention|quantiz|\bdtype|\blora\b|speculative|显存|显卡|模型"
 )
+PYTHON = re.compile(r"(?i)\.py\b|traceback \(most|multiprocessing|docker|container|systemd|kernel: |killed process")
 ENDED_WELL = re.compile(r"Application shutdown complete|Processed prompts: 100%|Finished server process")
 READY = re.compile(
     r"Application startup complete|The server is fired up and ready to roll|Avg (?:prompt|generation) throughput"
@@ -66,9 +67,9 @@ class Signals:
     has_errors: bool = False
     is_up: bool = False
     is_ours: bool = True
-    """Whether any line of the logs speaks of serving, its libraries, GPUs or drivers."""
+    """Whether any line of the logs may come from a server of this field: its libraries, GPUs, drivers, Python, a container."""
     names_cause: bool = False
-    """Whether there is an error line that is no known wrapper of another."""
+    """Whether the logs speak of serving and have an error line that is no known wrapper of another."""
 
 
 def read_signals(question: str, logs: dict[str, str], reports: Sequence[ScanReport], command: str = "") -> Signals:
@@ -85,6 +86,7 @@ def read_signals(question: str, logs: dict[str, str], reports: Sequence[ScanRepo
         for name, text in match.groups.items():
             values.setdefault(name, number(text))
     values |= {fact: values[name] for name, fact in FACT_OF.items() if isinstance(values.get(name), int | float)}
+    is_known = any(OURS.search(t) for t in logs.values())
     return Signals(
         matches=matches,
         root=next((r.root for r in reports if r.root), None),
@@ -94,8 +96,8 @@ def read_signals(question: str, logs: dict[str, str], reports: Sequence[ScanRepo
         values=values | flag_values(command),
         has_log=bool(logs) or any("\n" in t.strip() and ERROR_LINE.search(t) for t in (question,)),
         is_up=any(READY.search(t) or ENDED_WELL.search(t) for t in (question, *logs.values())),
-        names_cause=names_cause(matches, reports, logs),
-        is_ours=not logs or bool(command) or any(OURS.search(t) for t in logs.values()),
+        names_cause=is_known and names_cause(matches, reports, logs),
+        is_ours=not logs or bool(command) or is_known or any(PYTHON.search(t) for t in logs.values()),
         has_errors=any(ERROR_LINE.search(t) for t in (question, *logs.values())),
     )
 

@@ -60,6 +60,22 @@ WORDING: dict[str, dict[Language, str]] = {
         "zh": "已删去缺乏依据的内容:{what}",
     },
     "lexical_only": {"en": "Search was lexical alone: {why}", "zh": "仅使用了关键词检索:{why}"},
+    "refused_title": {"en": "{what}", "zh": "{what}"},
+    "refused_not_yet": {
+        "en": "`{name}` needs {since} or newer: upgrade, or drop it",
+        "zh": "`{name}` 需要 {since} 或更新版本:升级,或去掉它",
+    },
+    "refused_replace": {"en": "write `{replacement}` for `{name}`", "zh": "把 `{name}` 改为 `{replacement}`"},
+    "refused_drop": {"en": "drop `{name}`", "zh": "去掉 `{name}`"},
+    "refused_never": {
+        "en": "`{name}`: no recorded release of {engine} has a flag of this name.",
+        "zh": "`{name}`:已收录的 {engine} 版本都没有这个名字的参数。",
+    },
+    "refused_span": {
+        "en": "`{name}`: in {engine} since {since}{until}.",
+        "zh": "`{name}`:{engine} 自 {since} 起提供{until}。",
+    },
+    "refused_until": {"en": ", last in {until}", "zh": ",最后见于 {until}"},
     "closest": {
         "en": "No document of mine knows this error line, so this is no finding: the nearest ones follow, as leads. Check each against the line before you change anything.",
         "zh": "我的文档里没有这条报错,因此这不是结论:下面是最接近的几篇,仅供参考。修改之前请先与报错逐一核对。",
