@@ -70,7 +70,7 @@ def failure_row(item: Score) -> dict[str, str]:
         "id": item.case.id,
         "family": family_of(item.case),
         "kinds": ", ".join(name for name, held in failure_kinds(item).items() if held),
-        "question": item.case.question,
+        "question": item.telling.case.question,
         "wanted": wanted(item),
         "answered": answered(item),
         "why": item.why,

@@ -115,8 +115,7 @@ def failure_kinds(item: Score) -> dict[str, bool]:
 
 def wanted(item: Score) -> str:
     """The expectation in a line: of the message that failed."""
-    message = next((m for m in item.messages if not m.right_at_1), item)
-    expect = message.case.expect
+    expect = item.telling.case.expect
     return f"{expect.status} {' | '.join(expect.fix_any)}" + (f" [{expect.cause}]" if expect.cause else "")
 
 

@@ -47,6 +47,11 @@ class Score:
     messages: tuple[Score, ...] = ()
 
     @property
+    def telling(self) -> Score:
+        """The score of the first message that went wrong, or of the first."""
+        return next((m for m in self.each if not m.right_at_1), self.each[0])
+
+    @property
     def each(self) -> tuple[Score, ...]:
         """The score of each message; of a case of one message itself."""
         return self.messages or (self,)
@@ -79,9 +84,8 @@ def joined(scores: Sequence[Score]) -> Score:
     first = scores[0]
     if len(scores) == 1:
         return first
-    worst = next((s for s in scores if not s.right_at_1), first)
     return replace(
-        worst,
+        next((s for s in scores if not s.right_at_1), first),
         case=first.case,
         status_fits=all(s.status_fits for s in scores),
         right_at_1=all(s.right_at_1 for s in scores),
@@ -154,9 +158,12 @@ def unknown_names(command: str) -> list[str]:
 
 
 def reason(answer: Answer) -> str:
-    """What an answer stood on: the log lines or readings of its first diagnosis, else that words alone led to it."""
+    """What an answer stood on: the log lines or readings of its first diagnosis, else that words alone led to it.
+
+    Of an answer without a diagnosis the end of its text, where it names what came nearest.
+    """
     if not answer.diagnoses:
-        return ""
+        return " ".join(answer.text.split())[-160:]
     first = answer.diagnoses[0]
     seen = [e for e in answer.evidence if e.id in first.supporting and e.kind != "document"]
     lines = [f"{e.source}: {e.text.strip()[:160]}" for e in seen[:WHY_LINES]]
