@@ -19,6 +19,8 @@ from ui.render import STYLES
 if TYPE_CHECKING:
     from assistant.changes import Change
 
+CALM_WIDTH = 40
+"""What a calm round's line takes at most."""
 MARKS = {"ok": "✓", "warning": "!", "critical": "✗", "unknown": "?"}
 WORDS: dict[str, dict[Language, str]] = {
     "ok": {"en": "ok", "zh": "正常"},
@@ -88,11 +90,13 @@ def render_probe(result: ProbeResult, lang: Language) -> None:
 
 
 def render_changes(changes: Sequence[Change], lang: Language, time: str) -> None:
-    """One line a change, under the time of the round that saw it."""
+    """One line a change, under the time of the round that saw it. A calm round's line is written over by the next."""
     console = Console()
     if not changes:
-        console.print(Text(f"{time}  {say('unchanged', lang)}", style="dim"))
+        console.print(Text(f"{time}  {say('unchanged', lang)}", style="dim"), end="\r" if console.is_terminal else "\n")
         return
+    if console.is_terminal:
+        console.print(" " * CALM_WIDTH, end="\r")
     table = _table()
     for change in changes:
         table.add_row(Text(time, style="dim"), change.result.probe, _changed(change, lang))

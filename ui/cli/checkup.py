@@ -75,7 +75,7 @@ def checkup(
         return answer_checklist(
             checklist, looker(host, active, seconds, shown_in, quiet=as_json), command, shown_in, as_json
         )
-    look = looker(host, active, seconds, shown_in, quiet=as_json)
+    look = looker(host, active, seconds, shown_in, quiet=as_json or bool(watch))
     if watch:
         return EXIT_CODES[worst_status(keep_watching(look, watch, shown_in, everything, as_json))]
     results = look()
@@ -152,6 +152,8 @@ def keep_watching(look: Look, every: float, lang: Language, everything: bool, as
             results = look()
             told = show_round(told, results, lang, as_json)
     except KeyboardInterrupt:
+        if sys.stdout.isatty():
+            sys.stdout.write("\n")
         return results
 
 
