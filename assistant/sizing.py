@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from assistant.serving import Setting, model_of, number_of, serving_calls, settings_of
 from assistant.signals import Signals
+from assistant.startup import read_startup
 from assistant.types import ComputedValue
 from kb.catalog.history import load
 from kb.errors import InputError
@@ -174,15 +175,19 @@ def read_settings(settings: Sequence[Setting]) -> tuple[dict[str, Any], list[str
 
 
 def sized(
-    signals: Signals, facts: Mapping[str, Any], config: Mapping[str, Any] | None = None
+    signals: Signals, facts: Mapping[str, Any], config: Mapping[str, Any] | None = None, log: str = ""
 ) -> dict[str, ComputedValue]:
     """What fits, for a diagnosis: by name, each with its arithmetic. Empty where model or memory is not known.
 
     `sized_model_len` the longest context that fits, `sized_tensor_parallel` the fewest GPUs on which the wanted length fits,
     `sized_kv_tokens`, `sized_weights_gib`. The numbers of the log come before the facts of this machine, and these before tables.
-    Where the log prints what is left for the cache, `fitting_model_len` is exact, sliding windows included.
+    `log` is a start-up log, which tells model and flags where no command is known.
+    Where it prints what is left for the cache, `fitting_model_len` is exact, sliding windows included.
     """
-    setup, model, _ = setup_of(signals.command, Setup(release=signals.release, gpus=int(facts.get("gpu_count") or 1)))
+    started = read_startup(log) if log else None
+    base = started.setup if started else Setup(gpus=int(facts.get("gpu_count") or 1))
+    setup, model, _ = setup_of(signals.command, replace(base, release=signals.release or base.release))
+    model = model or (started.model if started else "")
     if config is None:
         known = known_model(model) if model else None
         if known is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -13,6 +14,7 @@ from ui.cli.options import JSON, print_json
 
 if TYPE_CHECKING:
     from assistant.sizing import Checkpoint
+    from assistant.startup import Startup
     from kb.sizing.plan import Figure, Size
     from kb.sizing.setup import Setup
 
@@ -52,6 +54,9 @@ def size(
     gpu_memory_bytes: int = typer.Option(0, "--gpu-memory-bytes", min=0, help="The memory of one GPU."),
     command: str = typer.Option("", "--command", help="A serving command whose flags count."),
     release: str = typer.Option("", "--release", metavar="ENGINE==VERSION", help="e.g. vllm==0.11.0 [newest known]."),
+    log: Path | None = typer.Option(
+        None, "--log", metavar="PATH", help="A start-up log: its model, flags and numbers."
+    ),
     available_bytes: int = typer.Option(
         0, "--kv-available-bytes", min=0, help="What the log says is left for the KV cache, in place of an estimate."
     ),
@@ -66,8 +71,15 @@ def size(
     from assistant.sizing import find_checkpoint, setup_of
     from kb.sizing.plan import plan
 
-    given, named, notes = setup_of(*command_of(model, command, context.args, gpus, release))
+    started = started_in(log) if log else None
+    if started and not (command or context.args):
+        given, named, notes = started.setup, started.model, []
+    else:
+        text, setup = command_of(model or (started.model if started else ""), command, context.args, gpus, release)
+        given, named, notes = setup_of(text, started.setup if started else setup)
     checkpoint = find_checkpoint(model or named)
+    if started and started.tokens is not None:
+        notes = [*notes, f"The log prints {started.tokens} tokens."]
     setup = with_gpu(given, gpu, gpu_memory_bytes)
     if available_bytes:
         setup = replace(setup, available_bytes=available_bytes)
@@ -78,6 +90,20 @@ def size(
     else:
         typer.echo(render(found, checkpoint, setup))
     return exit_code(found, setup)
+
+
+def started_in(log: Path) -> Startup:
+    """What a start-up log tells, of its first 16 MiB. Raises InputError."""
+    from assistant.startup import read_startup
+
+    try:
+        with log.open("rb") as file:
+            found = read_startup(file.read(16 << 20).decode("utf-8", "replace"))
+    except OSError as error:
+        raise InputError(f"cannot read {log}: {error.strerror}.") from error
+    if found is None or not found.model:
+        raise InputError(f"no engine says in {log} which model it starts: name the model instead.")
+    return found
 
 
 def command_of(model: str, command: str, flags: list[str], gpus: int, release: str) -> tuple[str, Setup]:
@@ -115,6 +141,8 @@ def with_gpu(setup: Setup, gpu: str, memory_bytes: int) -> Setup:
 
     if memory_bytes:
         return replace(setup, gpu_name=gpu, gpu_memory_bytes=memory_bytes)
+    if setup.gpu_memory_bytes and not gpu:
+        return setup
     if gpu:
         known = gpu_memory_bytes(gpu)
         if known is None:
