@@ -39,7 +39,8 @@ CALL_FOR_HELP = re.compile(
 FAULT_COVERAGE, HOWTO_COVERAGE = 0.55, 0.45
 # Over 42 public incidents whose line no document knew, the nearest document was a right one in 27, one of three in 33, and
 # the coverage of the right and of the wrong ones hardly differed: below this floor nothing was near.
-CLOSEST_COVERAGE = 0.30
+CLOSEST_COVERAGE = 0.25
+SUPPORTED = 0.1  # what a reading that speaks for a document adds to how near it is
 DECISIVE = 0.30
 TELLING_TERMS = 5
 
@@ -112,16 +113,20 @@ def judge(
         return Verdict("insufficient" if not shown and is_cry_for_help(question, topic) else "out_of_scope", ranked)
     if is_healthy(question, signals, ailing, calm):
         return Verdict("healthy", ranked)
-    if signals.has_log and (signals.has_errors or not question.strip()) and not asks_how(question):
-        return closest(signals, ranked, coverages)
+    near = nearest(hypotheses, coverages)
     asks_way = asks_how(question) and not complains and not ASKS_REMEDY.search(question)
-    if not ranked or not (topic.is_telling or asks_way):
+    if signals.names_cause or (signals.has_log and complains and topic.is_telling and not asks_way):
+        return closest(near, ranked)
+    if signals.has_log and (signals.has_errors or not question.strip()) and not asks_how(question):
+        return Verdict("insufficient", ranked, "no known error line")
+    if not near or not (topic.is_telling or asks_way):
         return Verdict("insufficient", ranked, "nothing specific was said")
-    top, covered = ranked[0][0], coverages[0] if coverages else 0.0
+    top, covered = near[0]
     howto = top.document.kind == "howto"
-    if covered < (HOWTO_COVERAGE if howto else FAULT_COVERAGE):
+    if covered + SUPPORTED * len(top.supporting) < (HOWTO_COVERAGE if howto else FAULT_COVERAGE):
         return Verdict("insufficient", ranked, "weak match")
-    return Verdict("howto" if howto or asks_way else "diagnosed", ranked)
+    sure = tuple((h, confidence(h, None, c)) for h, c in near[:5])
+    return Verdict("howto" if howto or asks_way else "diagnosed", sure)
 
 
 def first_found(hypotheses: Sequence[Hypothesis]) -> Verdict:
@@ -142,15 +147,25 @@ def is_healthy(question: str, signals: Signals, ailing: bool, calm: bool) -> boo
     return not COMPLAINT.search(said) and (signals.has_log or asks)
 
 
-def closest(signals: Signals, ranked: Sequence[tuple[Hypothesis, float]], coverages: Sequence[float]) -> Verdict:
-    """The nearest documents to an error that none of them names, said with little confidence; nothing where only wrappers
-    were shown, which every fault has."""
-    order = {h.document.id: i for i, (h, _) in enumerate(ranked)}
-    near = [(h, c) for (h, _), c in zip(ranked, coverages, strict=False) if is_near(h) and c >= CLOSEST_COVERAGE]
-    if not near or not signals.names_cause or not signals.is_ours:
+def nearest(hypotheses: Sequence[Hypothesis], coverages: Sequence[float]) -> list[tuple[Hypothesis, float]]:
+    """What the search brought up and could be the cause, with how much of the question it covers: best hit first, the
+    readings for and against it counted. Lines that only go along with a fault do not count here: they are in every log."""
+    found = [(h, c) for h, c in zip(hypotheses, coverages, strict=False) if is_near(h)]
+    return sorted(found, key=lambda pair: -nearness(*pair))
+
+
+def nearness(hypothesis: Hypothesis, covered: float) -> float:
+    """0…1 and a little: the hit's score and how much of the question it covers, half each, moved by the readings."""
+    score = ((hypothesis.hit.score if hypothesis.hit else 0.0) + covered) / 2
+    return score + SUPPORTED * len(hypothesis.supporting) - SUPPORTED * len(hypothesis.contradicting)
+
+
+def closest(near: Sequence[tuple[Hypothesis, float]], ranked: Sequence[tuple[Hypothesis, float]]) -> Verdict:
+    """The nearest documents to an error that none of them names, said with little confidence."""
+    covering = [(h, c) for h, c in near if c >= CLOSEST_COVERAGE]
+    if not covering:
         return Verdict("insufficient", tuple(ranked), "no known error line")
-    near.sort(key=lambda pair: (-(pair[0].hit.score if pair[0].hit else 0.0), order[pair[0].document.id]))
-    return Verdict("diagnosed", tuple((h, round(0.15 + 0.4 * c, 2)) for h, c in near), "closest")
+    return Verdict("diagnosed", tuple((h, round(0.15 + 0.4 * c, 2)) for h, c in covering), "closest")
 
 
 def is_near(hypothesis: Hypothesis) -> bool:

@@ -42,11 +42,12 @@ ERROR_LINE = re.compile(
 )
 OURS = re.compile(
     r"(?i)vllm|sglang|\btorch|pytorch|\bcuda|nccl|nvidia|nvrm|\bxid\b|transformers|huggingface|hf_hub|flashinfer|flash_attn|\btriton|safetensors|tokenizer"
-    r"|tensorrt|\bray\b|raylet|lmcache|mooncake|deepspeed|\brocm|\bhip|\bgpus?\b|\bllm|uvicorn|oom-kill|out of memory: killed|kubelet|/v1/(?:chat|completions|models)"
+    r"|tensorrt|jinja2|chat.?template|nvshmem|\bray\b|raylet|lmcache|mooncake|deepspeed|\brocm|\bhip|\bgpus?\b|\bllm|uvicorn|oom-kill|out of memory: killed|kubelet|/v1/(?:chat|completions|models)"
     r"|site-packages|dist-packages|\bpip\b|kv ?cache|(?:qwen|llama|deepseek|mistral|gemma|glm)[-_/\d]|samplingparams|world_size|radix|mamba|prefill|attention|quantiz|\bdtype|\blora\b|speculative|显存|显卡|模型"
 )
 PYTHON = re.compile(r"(?i)\.py\b|traceback \(most|multiprocessing|docker|container|systemd|kernel: |killed process")
 ENDED_WELL = re.compile(r"Application shutdown complete|Processed prompts: 100%|Finished server process")
+FRAME = re.compile(r'Traceback \(most recent|File ".*", line \d|\braise \w|^\s*\^+')
 READY = re.compile(
     r"Application startup complete|The server is fired up and ready to roll|Avg (?:prompt|generation) throughput"
     r"|gen throughput \(token/s\)|Uvicorn running on"
@@ -105,11 +106,12 @@ def read_signals(question: str, logs: dict[str, str], reports: Sequence[ScanRepo
 def names_cause(matches: Sequence[Match], reports: Sequence[ScanReport], logs: dict[str, str]) -> bool:
     """Whether an exception or an error line says more than that something else failed."""
     wrappers = {(hit.path, hit.line) for m in matches if m.role == "consequence" for hit in (m.first, m.last)}
-    roots = [r.root for r in reports if r.root]
-    if roots:
-        return any((root.path, root.line) not in wrappers for root in roots)
+    if any((r.root.path, r.root.line) not in wrappers for r in reports if r.root):
+        return True
     lines = ((name, i, line) for name, text in logs.items() for i, line in enumerate(text.splitlines(), 1))
-    return any(ERROR_LINE.search(line) and (name, i) not in wrappers for name, i, line in lines)
+    return any(
+        ERROR_LINE.search(line) and not FRAME.search(line) and (name, i) not in wrappers for name, i, line in lines
+    )
 
 
 def find_command(text: str) -> str:
