@@ -1,16 +1,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from kb.library import load_library
 from kb.types import Signature
 from probes.judging import Finding, conclude
 from probes.reading.files import Unreadable, resolve
 from probes.reading.processes import read_processes
 from probes.reading.servers import read_servers
 from probes.registry import probe
-from probes.scanner import Match, ScanError, ScanReport, scan_files, to_json
 from probes.types import ProbeResult, Target
+
+if TYPE_CHECKING:
+    from probes.scanner import Match, ScanReport
 
 SHOWN = 5
 
@@ -22,6 +24,8 @@ def logs(target: Target) -> ProbeResult:
     paths, refused = readable(target)
     if not paths:
         return nothing_to_read(refused)
+    from probes.scanner import ScanError, scan_files
+
     try:
         return judge(scan_files(paths, known_signatures(target.home)), refused)
     except ScanError as error:
@@ -43,6 +47,8 @@ def readable(target: Target) -> tuple[list[str], list[str]]:
 
 def known_signatures(home: str) -> tuple[Signature, ...]:
     """The signatures of the knowledge base; a probe writes nothing, so what is not in the cache is compiled for this once."""
+    from kb.library import load_library
+
     folder = Path(home)
     return load_library(folder / "cache", folder / "runbooks" if home else None, keep=False).signatures
 
@@ -67,6 +73,8 @@ def nothing_to_read(refused: list[str]) -> ProbeResult:
 
 def judge(report: ScanReport, refused: list[str]) -> ProbeResult:
     """A known cause in a log is critical; a log without any is ok."""
+    from probes.scanner import to_json
+
     causes = [match for match in report.matches if match.role == "cause"]
     findings = [finding(match) for match in causes[:SHOWN]]
     lines = sum(file.lines for file in report.files)
