@@ -102,6 +102,41 @@ def test_a_mixed_model_fits_as_vllm_counts_it() -> None:
     assert (size.value("kv_tokens"), size.value("max_concurrency")) == (130304, 15.88)
 
 
+@pytest.mark.parametrize(
+    ("changes", "heads", "windows"),
+    [
+        ({"sliding_window": 4096, "sliding_window_pattern": "LLLG"}, 8, 24),
+        ({"sliding_window": 4096, "sliding_window_pattern": 4}, 8, 24),
+        ({"sliding_window": 4096}, 8, 32),
+        ({"sliding_window": 4096, "use_sliding_window": False}, 8, 0),
+        ({"layer_types": ["sliding_attention", "full_attention"] * 16, "sliding_window": 128}, 8, 16),
+        ({"multi_query": True}, 1, 0),
+        ({"multi_query": True, "new_decoder_architecture": True, "num_kv_heads": 4}, 4, 0),
+        ({"multi_query_attention": True, "multi_query_group_num": 2}, 2, 0),
+        ({"num_key_value_heads": None}, 32, 0),
+    ],
+)
+def test_what_layers_keep(changes: dict[str, Any], heads: int, windows: int) -> None:
+    architecture = read_architecture({**config(LLAMA), **changes})
+    assert architecture.kv_heads == heads
+    assert sum(layer.window is not None for layer in architecture.layers) == windows
+
+
+@pytest.mark.parametrize(
+    ("scaling", "context"),
+    [
+        (None, 4096),
+        ({"rope_type": "llama3", "factor": 8.0}, 4096),
+        ({"type": "linear", "factor": 4.0}, 16384),
+        ({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}, 131072),
+        ({"rope_type": "longrope", "factor": 32}, 4096),
+    ],
+)
+def test_the_longest_context_is_derived_as_vllm_does(scaling: dict[str, Any] | None, context: int) -> None:
+    changed = {**config(LLAMA), "max_position_embeddings": 4096, "rope_scaling": scaling}
+    assert read_architecture(changed).context == context
+
+
 def test_without_the_hybrid_manager_every_layer_keeps_every_token() -> None:
     mixed, plain = (
         plan(config(GPT_OSS), Setup(release="0.11.0", available_bytes=4 * GIB, hybrid=hybrid))
@@ -148,6 +183,8 @@ def test_sglang_defaults_leave_room_by_the_gpu() -> None:
         ({"model_type": "whisper"}, "cross attention"),
         ({"is_encoder_decoder": True}, "cross attention"),
         ({"num_kv_shared_layers": 10}, "share the KV cache"),
+        ({"use_cla": True}, "share the KV cache"),
+        ({"sliding_window": 4096, "sliding_window_pattern": "LLX"}, "LLX"),
         ({"kv_lora_rank": 512}, "how it is cached"),
         ({"num_hidden_layers": None}, "no num_hidden_layers"),
         ({"layer_types": ["full_attention"] * 31 + ["linear_attention"]}, "linear_attention"),

@@ -39,6 +39,8 @@ UNMODELLED = {
     "gemma4": "full and sliding layers have different head sizes, and some share their KV cache",
     "gemma4_text": "full and sliding layers have different head sizes, and some share their KV cache",
     "mimo_v2_flash": "full and sliding layers have different head counts",
+    "step3_text": "its heads share keys and values in a way of their own",
+    "step3p5": "full and sliding layers have different head counts",
     "step3p7": "full and sliding layers have different head counts",
     "nemotron-nas": "its layers differ in heads and width",
     "whisper": "cross attention keeps a second cache, sized by the encoder",
@@ -60,7 +62,7 @@ STATEFUL_KEYS = (
     "lru_width",
     "state_size",
 )
-LATENT_TYPES = ("deepseek_v2", "deepseek_v3", "kimi_k2", "kimi_k25", "glm4_moe_lite", "minicpm3")
+LATENT_TYPES = ("deepseek_v2", "deepseek_v3", "kimi_k2", "kimi_k25")
 CLASSES = {"full_attention": "full", "sliding_attention": "sliding", "chunked_attention": "chunked"}
 
 
@@ -119,7 +121,7 @@ def read_architecture(config: Config) -> Architecture:
         heads=heads,
         kv_heads=kv_heads,
         hidden=hidden,
-        vocabulary=whole(text, "vocab_size"),
+        vocabulary=whole(text, "vocab_size", "padded_vocab_size"),
         context=context_of(text),
         dtype=dtype_of(config, text),
         config=text,
@@ -154,6 +156,10 @@ def refuse_unmodelled(config: Config, text: Config) -> None:
         raise Unmodelled(
             "the sparse attention's indexer (index_head_dim) keeps a cache of its own, which is not modelled."
         )
+    if text.get("use_cla"):
+        raise Unmodelled("some layers share the KV cache of others (use_cla), which is not modelled.")
+    if text.get("num_key_value_heads_per_layer"):
+        raise Unmodelled("the layers have different KV heads (num_key_value_heads_per_layer), which is not modelled.")
     if text.get("num_kv_shared_layers"):
         raise Unmodelled("some layers share the KV cache of others (num_kv_shared_layers), which is not modelled.")
     if text.get("block_configs"):
@@ -162,6 +168,8 @@ def refuse_unmodelled(config: Config, text: Config) -> None:
 
 def kv_heads_of(text: Config, heads: int) -> int:
     """Heads that keep keys and values; as many as attention heads where the config names none."""
+    if text.get("new_decoder_architecture"):  # Falcon: `multi_query` then says nothing
+        return int(text.get("num_kv_heads") or heads)
     if text.get("multi_query") is True or text.get("multi_query_attention") is True:
         return int(text.get("multi_query_group_num") or 1)
     for key in ("num_key_value_heads", "num_kv_heads", "n_head_kv"):
@@ -204,6 +212,10 @@ def kinds_of(text: Config, count: int) -> list[LayerKind]:
     pattern = text.get("sliding_window_pattern") or (2 if model_type == "gemma2" else None)
     if not window or (text.get("use_sliding_window") is False):
         return ["full"] * count
+    if isinstance(pattern, str):
+        if not pattern or set(pattern) - set("LG"):
+            raise Unmodelled(f"sliding_window_pattern {pattern!r} is not modelled.")
+        return ["full" if pattern[i % len(pattern)] == "G" else "sliding" for i in range(count)]
     if isinstance(pattern, int) and pattern > 1:
         return ["sliding" if (i + 1) % pattern else "full" for i in range(count)]
     if text.get("use_sliding_window") and int(text.get("max_window_layers") or 0) > 0:
