@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Kind = Literal[
@@ -39,7 +39,7 @@ QUOTED = re.compile(
 MODEL = re.compile(
     r"(?<![\w/.:-])[A-Za-z][\w.-]*/(?=[\w.]*-?[\w.-]*\d)(?=[\w.-]*[-.])[A-Za-z][\w.-]*[A-Za-z0-9](?![\w/])"
 )
-PATH = re.compile(r"(?<![\w:/.}\])~-])(?:~|\.{1,2})?/[A-Za-z0-9_.@+-]+(?:/[A-Za-z0-9_.@+*-]+)*/?")
+PATH = re.compile(r"(?<![\w:/.}\])~-])(?:~|\.{1,2})?/[A-Za-z0-9_.@+-]+(?:/[A-Za-z0-9_.@+-]+)*/?")
 NUMBER = re.compile(r"(?<![A-Za-z0-9_.,])\d+(?:,\d{3})*(?:\.\d+)*(?![A-Za-z0-9_]*[0-9])")
 ORDINAL = re.compile(
     r"(?m)^\s*(?:[-*+]\s+)?(?:\*\*)?\d{1,2}[.)、]\s?|(?i:\b(?:fix(?:es)?|steps?|option|way|cause|number|no\.)\s+#?\d(?!\d))|第\s?\d{1,2}\s?(?:步|个|条|种)|(?:步骤|办法|方案|方法)\s?\d(?!\d)"
@@ -57,6 +57,7 @@ LIST_MARK = re.compile(r"\s*(?:[-*+]\s+|\d{1,2}[.)、]\s*|>\s?|#{1,6}\s+)*")
 SHELLS = ("", "bash", "sh", "shell", "console", "zsh", "terminal", "shell-session", "powershell", "cmd")
 CONTROLS = re.compile(r"[;&|`<>]|\$\(|\$\{")
 PROMPT = re.compile(r"^\s*(?:[$#%]\s+|\(\w+\)\s*\$\s*)?")
+SCRIPT = re.compile(r"\.{1,2}/|~/|/(?:\S*/)?s?bin/|/\S+\.(?:sh|py|pl|rb|run|bin|exe)$")
 ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=\S*")
 
 PROGRAM_NAMES = """
@@ -89,9 +90,10 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A sentence of prose, a line of code, or what lies between. `start` and `end` are its span; `cites` those of its paragraph.
+    """A sentence of prose, a line of code, or what lies between. `start` and `end` are its span.
 
-    `kind`: prose is checked, code is a line inside a fence of `language`, mark is Markdown that says nothing.
+    `kind`: prose is checked, code is a line inside a fence of `language`, mark is Markdown that says nothing. `cites` are the citations
+    of its paragraph, `above` those before it.
     """
 
     kind: Literal["prose", "code", "heading", "mark"]
@@ -100,6 +102,7 @@ class Piece:
     end: int
     cites: tuple[str, ...] = ()
     language: str = ""
+    above: tuple[str, ...] = ()
 
 
 def pieces(text: str) -> list[Piece]:
@@ -132,13 +135,23 @@ def pieces(text: str) -> list[Piece]:
                 found += with_cites(paragraph)
                 paragraph = []
             paragraph += sentences(line, start)
-    return found + with_cites(paragraph)
+    return with_above(found + with_cites(paragraph))
+
+
+def with_above(found: list[Piece]) -> list[Piece]:
+    """The pieces, each with what is cited before it."""
+    above: dict[str, None] = {}
+    told = []
+    for piece in found:
+        told.append(replace(piece, above=tuple(above)))
+        above |= dict.fromkeys(piece.cites)
+    return told
 
 
 def with_cites(paragraph: list[Piece]) -> list[Piece]:
     """The sentences of a paragraph, each with all that the paragraph cites."""
     cites = tuple(dict.fromkeys(c for p in paragraph for c in CITATION.findall(p.text)))
-    return [Piece(p.kind, p.text, p.start, p.end, cites, p.language) for p in paragraph]
+    return [replace(piece, cites=cites) for piece in paragraph]
 
 
 def sentences(line: str, start: int) -> Iterator[Piece]:
@@ -196,21 +209,25 @@ def prose_claims(text: str) -> Iterator[Claim]:
     text = IMAGE.sub(" ", text)
     yield from (Claim("url", m[2]) for m in LINK.finditer(text))
     text = LINK.sub(r" \1 ", text)
-    for match in INLINE.finditer(text):
-        yield from inline_claims(match[2].strip())
-    text = INLINE.sub(" ", text)
-    for pattern, kind in SPANS:
-        yield from (Claim(kind, m[0].rstrip(".,;:!?)")) for m in pattern.finditer(text))
-        text = pattern.sub(" ", text)
     for match in QUOTED.finditer(text):
         words = next(g for g in match.groups() if g)
         if is_quotation(words):
             yield Claim("quote", words)
-            text = text.replace(match[0], " ")
+    for match in INLINE.finditer(text):
+        yield from inline_claims(match[2].strip())
+    text = INLINE.sub(" ", QUOTED.sub(unless_quotation, text))
+    for pattern, kind in SPANS:
+        yield from (Claim(kind, m[0].rstrip(".,;:!?)")) for m in pattern.finditer(text))
+        text = pattern.sub(" ", text)
     for match in PROSE_COMMAND.finditer(text):
         if is_prose_command(match):
             yield Claim("command", command_words(match[0]))
     yield from name_claims(text)
+
+
+def unless_quotation(match: re.Match[str]) -> str:
+    """A space in place of a quotation, which is checked as a whole; other words in quotation marks stay."""
+    return " " if is_quotation(next(g for g in match.groups() if g)) else match[0]
 
 
 def name_claims(text: str) -> Iterator[Claim]:
@@ -258,9 +275,11 @@ def looks_like_command(code: str) -> bool:
     if not words:
         return False
     program = words[0].rpartition("/")[2]
-    if len(words) > 1 and program in PROGRAMS:
-        return True
-    if len(words) > 1 and (words[0].startswith(("./", "~/", "/")) or re.search(r"\s(?:\||&&|>{1,2}|;)\s", code)):
+    if len(words) > 1 and (program in PROGRAMS or SCRIPT.match(words[0])):
+        return (
+            words[1] != "|" and not words[0].endswith(":") and not words[1].endswith(":")
+        )  # `vllm | INFO …` and `/bin/sh: 1: …` are lines of logs
+    if re.search(rf"(?:\||&&|;)\s*(?:sudo\s+)?(?:{'|'.join(map(re.escape, PROGRAMS))})\b", code):
         return True
     return program in PROGRAMS and words[0] in ("reboot", "shutdown", "passwd", "su")
 
@@ -268,6 +287,8 @@ def looks_like_command(code: str) -> bool:
 def is_prose_command(match: re.Match[str]) -> bool:
     """Whether words in a sentence are a command: a program followed by an option, a path, an address or a subcommand."""
     following = match["next"]
+    if following.endswith(":"):  # `vllm serve: error: …` is what a program prints
+        return False
     return following.startswith(("-", "/", "~", "$")) or "://" in following or following.lower() in SUBCOMMANDS
 
 
@@ -276,11 +297,11 @@ def command_words(text: str) -> str:
     words = text.split()
     kept = words[:2]
     for word in words[2:]:
-        bare = word.strip(".,;:!?()")
-        if not re.search(r"[-/=._:~\d]", bare) and kept[-1].lower() not in SUBCOMMANDS:
+        bare = word.strip(".,;:!?()*")
+        if not bare.isascii() or (not re.search(r"[-/=._:~\d]", bare) and kept[-1].lower() not in SUBCOMMANDS):
             break
         kept.append(word)
-    return " ".join(kept).rstrip(".,;:!?)")
+    return " ".join(kept).rstrip(".,;:!?)*")
 
 
 def is_quotation(words: str) -> bool:

@@ -273,7 +273,8 @@ def sources_of(offline: Answer, brief: Brief) -> Sources:
     return Sources(
         {e.id: e for e in tools.ledger.evidence},
         tuple(text for text in authority if text),
-        (question.text, *computed, *percents, *titles, tools.release, *tools.logs),
+        (question.text, *computed, *percents, *titles, *sorted(links), tools.release, *tools.logs),
+        offline.text,
         frozenset(links),
         tuple(e.id for e in offline.evidence),
         engine=tools.engine,

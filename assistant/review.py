@@ -32,8 +32,11 @@ MOST_WRONG = 0.5
 """The share of the prose that may be struck out before the rest is not worth showing."""
 FEW_WORDS = 8
 FEW_TOKENS = 4
+CHINESE = re.compile(r"[\u3400-\u9fff]")
 RELATED = 0.4
 """The share of a sentence's words that the diagnosis or what it cites must have."""
+CLOSE = 0.5
+"""That share for a sentence whose paragraph cites nothing, and stands under one that does. Of Chinese, whose bigrams cross words, half of either."""
 Failure = Literal["", "empty", "commands", "mostly", "uncited", "language"]
 
 
@@ -63,14 +66,15 @@ def loose(piece: Piece, sources: Sources) -> list[Claim]:
     from kb.tokens import tokenize
 
     said = CITATION.sub(" ", piece.text)
-    if len(said.split()) + len(re.findall(r"[\u3400-\u9fff]", said)) / 2 <= FEW_WORDS or said.rstrip().endswith(
-        (":", ":")
-    ):
+    if len(said.split()) + len(CHINESE.findall(said)) / 2 <= FEW_WORDS or said.rstrip().endswith((":", ":")):
         return []
-    if not piece.cites:
+    cites, share = (piece.cites, RELATED) if piece.cites else (piece.above, CLOSE)
+    if not cites and sources.evidence:
         return [Claim("uncited", said.strip())]
+    if CHINESE.search(said):
+        share /= 2
     tokens = {t for t in tokenize(INLINE.sub(" ", said)) if not t[0].isdigit()}
-    if len(tokens) >= FEW_TOKENS and len(tokens & sources.tokens(piece.cites)) < RELATED * len(tokens):
+    if len(tokens) >= FEW_TOKENS and len(tokens & sources.tokens(cites)) < share * len(tokens):
         return [Claim("unrelated", said.strip())]
     return []
 
@@ -124,6 +128,6 @@ def failure(text: str, findings: Sequence[Finding], needs_citation: bool, lang: 
 def is_in(text: str, lang: Language) -> bool:
     """Whether the prose is in the language: of its letters, code aside, Chinese has at least a quarter, English at most that."""
     said = " ".join(INLINE.sub(" ", p.text) for p in pieces(text) if p.kind in ("prose", "heading"))
-    chinese, words = len(re.findall(r"[\u3400-\u9fff]", said)), len(re.findall(r"[A-Za-z]{2,}", said))
+    chinese, words = len(CHINESE.findall(said)), len(re.findall(r"[A-Za-z]{2,}", said))
     share = chinese / max(chinese + words, 1)
     return share >= 0.25 if lang == "zh" else share <= 0.25

@@ -28,13 +28,14 @@ SENSITIVE = frozenset(
 class Sources:
     """What may account for a model's words. `authority` are documents, fixes and the user's own words: commands come from there alone.
 
-    `brought` is what else was read and computed; `links` are addresses that may be named; `diagnosed` are the ids of the evidence of the
+    `brought` is what else was read and computed; `worded` the offline answer, grounded before; `links` are addresses that may be named; `diagnosed` are the ids of the evidence of the
     offline answer, `cited` those that the text cites; engine and release may be empty.
     """
 
     evidence: Mapping[str, Evidence]
     authority: tuple[str, ...] = ()
     brought: tuple[str, ...] = ()
+    worded: str = ""
     links: frozenset[str] = frozenset()
     diagnosed: tuple[str, ...] = ()
     cited: tuple[str, ...] = ()
@@ -53,7 +54,9 @@ class Sources:
     def known(self) -> str:
         """All text that was read."""
         read = [f"{e.source}\n{e.text}" for e in self.evidence.values() if not e.source.startswith(RECORD)]
-        return "\n".join([*self.authorities, *(unicodedata.normalize("NFKC", t) for t in (*read, *self.brought))])
+        return "\n".join(
+            [*self.authorities, *(unicodedata.normalize("NFKC", t) for t in (*read, *self.brought, self.worded))]
+        )
 
     @cached_property
     def lines(self) -> tuple[tuple[str, ...], ...]:
@@ -77,6 +80,11 @@ class Sources:
         return frozenset(names_in("\n".join(self.authorities)))
 
     @cached_property
+    def worded_names(self) -> frozenset[str]:
+        """Those that the offline answer names; it may quote a log, so that they may be spoken of and not put into commands."""
+        return frozenset(names_in(self.worded))
+
+    @cached_property
     def numbers(self) -> frozenset[str]:
         return frozenset(plain_number(n) for n in NUMBER.findall(self.known))
 
@@ -86,14 +94,14 @@ class Sources:
 
         read = [self.evidence[i] for i in dict.fromkeys((*self.diagnosed, *cites)) if i in self.evidence]
         return frozenset(
-            tokenize("\n".join([*self.authority, *self.brought, *(f"{e.source}\n{e.text}" for e in read)]))
+            tokenize("\n".join([*self.authority, *self.brought, self.worded, *(f"{e.source}\n{e.text}" for e in read)]))
         )
 
     def text_of(self, cites: Sequence[str]) -> str:
-        """What those pieces of evidence say and what the user said; of all evidence where none is named."""
+        """What those pieces of evidence say, and the documents of the diagnosis, and the user; all evidence where none is named."""
         ids = [i for i in cites if i in self.evidence] or list(self.evidence)
         texts = [self.evidence[i].text for i in ids if not self.evidence[i].source.startswith(RECORD)]
-        return "\n".join([*texts, *self.authority])
+        return "\n".join([*texts, *self.authorities])
 
 
 def is_accounted(claim: Claim, piece: Piece, sources: Sources) -> bool:
@@ -102,7 +110,7 @@ def is_accounted(claim: Claim, piece: Piece, sources: Sources) -> bool:
         case "citation":
             return claim.text in sources.evidence
         case "quote":
-            return squeezed(claim.text) in squeezed(sources.text_of(piece.cites))
+            return squeezed(claim.text) in squeezed(sources.text_of(piece.cites or piece.above) + sources.worded)
         case "code":
             return squeezed(claim.text) in squeezed(sources.known)
         case "command":
@@ -111,6 +119,8 @@ def is_accounted(claim: Claim, piece: Piece, sources: Sources) -> bool:
             return is_name_accounted(claim.text, piece, sources)
         case "metric" | "model" | "path":
             return claim.text.rstrip("/") in sources.names
+        case "html":  # a placeholder of a document, as `<commit>`
+            return bool(re.fullmatch(r"<[a-z_-]+>", claim.text)) and any(claim.text in t for t in sources.authorities)
         case "url":
             return is_link_accounted(claim.text, sources)
         case "number":
@@ -121,7 +131,7 @@ def is_accounted(claim: Claim, piece: Piece, sources: Sources) -> bool:
 
 def is_name_accounted(name: str, piece: Piece, sources: Sources) -> bool:
     """A flag or variable: named by a document or the user, alive in the release, or in the log or reading that is cited."""
-    if name in sources.authority_names or is_alive(name, sources.engine, sources.release):
+    if name in sources.authority_names | sources.worded_names or is_alive(name, sources.engine, sources.release):
         return True
     return any(name in names_in(sources.evidence[i].text) for i in piece.cites if i in sources.evidence) and (
         name in sources.names
@@ -231,5 +241,5 @@ def holds(line: tuple[str, ...], words: tuple[str, ...]) -> bool:
 
 
 def squeezed(text: str) -> str:
-    """Without white space, backticks and citations, for comparing quotations."""
-    return re.sub(r"\s+|`|\[[KPLC]\d+\]|\*\*", "", unicodedata.normalize("NFKC", text))
+    """Without white space, quotation marks and citations, for comparing quotations."""
+    return re.sub(r"\s+|[`'\"‘’“”]|\[[KPLC]\d+\]|\*\*", "", unicodedata.normalize("NFKC", text))
