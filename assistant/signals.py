@@ -26,11 +26,15 @@ BANNERS = (
 # How each engine's lines and options look where its name is not said.
 SHAPES = {
     "vllm": re.compile(
-        r"\(?(?:EngineCore|VllmWorker|APIServer)\w*(?: pid=|_)|(?:INFO|WARNING|ERROR) \d\d-\d\d \d\d:\d\d:\d\d \[?\w+\.py:\d+\]"
-        r"|--(?:max[-_]model[-_]len|gpu[-_]memory[-_]utilization|tensor-parallel-size \d+ --max-num-seqs)|validation error for \w+Config|AsyncLLMEngine|AsyncEngineDead"
+        r"\(?(?:EngineCore|VllmWorker|RayWorkerWrapper|APIServer)\w*(?: pid=|_)|(?:INFO|WARNING|ERROR) \d\d-\d\d \d\d:\d\d:\d\d \[?\w+\.py:\d+\]"
+        r"|--(?:max[-_]model[-_]len|gpu[-_]memory[-_]utilization|max[-_]num[-_]seqs|enforce[-_]eager|served-model-name \S+ --tensor)|validation error for \w+Config"
+        r"|AsyncLLM|AsyncEngineDead|LLMEngine|SamplingParams|local_world_size|Processed prompts:|Avg prompt throughput|# (?:GPU|cuda) blocks|determine_num_available_blocks"
+        r"|transformers v4\.44, default chat template|\bmodel_executor\b|execute_model"
     ),
     "sglang": re.compile(
-        r"(?m)^\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?: [DT]P\d+)*\]|sigquit from a child process|--mem[-_]fraction[-_]static|launch_server\.py|sgl[-_]kernel|RadixAttention"
+        r"(?m)^\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?: [DTPE]P\d+)*\]|sigquit from a child process|--mem[-_]fraction[-_]static|launch_server\.py|sgl[-_]kernel|RadixAttention|RadixCache"
+        r"|[Cc]apture cuda graph|token_to_kv_pool|max_total_num_tokens|avail mem=|#(?:running|queue)-req|run_scheduler_process|Scheduler hit an exception|ModelTpServer"
+        r"|--(?:disable[-_]radix|chunked[-_]prefill[-_]size|disaggregation-mode|attention-backend \w+ --mem|tp-size|moe-runner-backend|dist-init-addr|context-length)|DeepGEMM JIT Pre-Compile"
     ),
 }
 SERVING = re.compile(
