@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 HUNG = 5
 DEADLINE_SECONDS = 2.0
@@ -38,12 +39,22 @@ def {name}(target):
 LAUNCH = "import sys, probes; probes.__path__.append(sys.argv.pop(1)); from ui.cli import main; main()"
 
 
-def run(argv: list[str]) -> tuple[float, float, int]:
-    """(wall seconds, peak MB, exit code) of a whole process."""
+class Run(NamedTuple):
+    """A whole process: wall and processor seconds, peak memory, exit code."""
+
+    wall: float
+    cpu: float
+    peak_mb: float
+    code: int
+
+
+def run(argv: list[str]) -> Run:
+    """Run a command to its end."""
     start = time.perf_counter()
     process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
-    return time.perf_counter() - start, usage.ru_maxrss / 1024, os.waitstatus_to_exitcode(status)
+    wall, cpu = time.perf_counter() - start, usage.ru_utime + usage.ru_stime
+    return Run(wall, cpu, usage.ru_maxrss / 1024, os.waitstatus_to_exitcode(status))
 
 
 def write_hung_probes(folder: Path) -> None:
@@ -73,7 +84,7 @@ def hang() -> tuple[float, float, int, int]:
         folder = Path(name)
         write_hung_probes(folder)
         argv = [sys.executable, "-c", LAUNCH, name, "checkup", "--json", "--seconds", str(DEADLINE_SECONDS)]
-        wall, _, _ = run(argv)
+        wall = run(argv).wall
         ended = time.perf_counter()
         while alive(folder) and time.perf_counter() - ended < GONE_SECONDS:
             time.sleep(0.01)
@@ -89,16 +100,16 @@ def main() -> None:
     crashcart = str(Path(sys.executable).parent / "crashcart")
     commands = {"python -c pass": [sys.executable, "-c", "pass"], "crashcart checkup": [crashcart, "checkup"]}
     commands |= {Path(shlex.split(peer)[0]).name: shlex.split(peer) for peer in options.peer}
-    seen: dict[str, list[tuple[float, float, int]]] = {name: [] for name in commands}
+    seen: dict[str, list[Run]] = {name: [] for name in commands}
     for _ in range(options.repeats):
         for name, argv in commands.items():
             seen[name].append(run(argv))
-    ours = statistics.median(wall for wall, _, _ in seen["crashcart checkup"])
-    print(f"{'':20} median s    min s   peak MB   exit   our time / theirs")
+    ours = statistics.median(each.wall for each in seen["crashcart checkup"])
+    print(f"{'':20} median s    min s    cpu s   peak MB   exit   theirs / ours")
     for name, runs in seen.items():
-        median = statistics.median(wall for wall, _, _ in runs)
-        low, peak = min(wall for wall, _, _ in runs), max(mb for _, mb, _ in runs)
-        print(f"{name:20} {median:8.3f} {low:8.3f} {peak:9.0f} {runs[-1][2]:6} {ours / median:10.2f}×")
+        median, cpu = (statistics.median(column) for column in zip(*((r.wall, r.cpu) for r in runs), strict=True))
+        low, peak = min(each.wall for each in runs), max(each.peak_mb for each in runs)
+        print(f"{name:20} {median:8.3f} {low:8.3f} {cpu:8.3f} {peak:9.0f} {runs[-1].code:6} {median / ours:12.2f}×")
     hung = [hang() for _ in range(max(3, options.repeats // 3))]
     walls = sorted(wall for wall, _, _, _ in hung)
     print(
