@@ -72,6 +72,7 @@ DOCKER = """docker run --rm --gpus all \\
         ),
         (DOCKER, ["max-model-len=8192"], [], DOCKER.replace("4096", "8192")),
         (DOCKER, ["max-model-len=4096"], ["enforce-eager"], DOCKER),
+        ("# don't stop\nvllm serve m --port 1\n", ["port=2"], [], "# don't stop\nvllm serve m --port 2\n"),
     ],
 )
 def test_only_what_is_named_changes(command: str, wanted: list[str], unwanted: list[str], result: str) -> None:

@@ -330,3 +330,29 @@ def test_gpus_are_known_by_name() -> None:
 def test_a_cache_precision_that_is_not_known_is_refused() -> None:
     with pytest.raises(Unmodelled, match="turboquant"):
         cache_bits("turboquant")
+
+
+JUNK = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-2, 1 << 50),
+    st.floats(),
+    st.text(max_size=3),
+    st.lists(st.integers(), max_size=2),
+)
+
+
+@given(
+    st.sampled_from([LLAMA, GPT_OSS, "deepseek-ai/DeepSeek-V3", "google/gemma-3-4b-it", "Qwen/Qwen3-30B-A3B"]),
+    st.data(),
+)
+@settings(deadline=None, max_examples=150)
+def test_a_config_of_any_content_gives_numbers_or_reasons(name: str, data: st.DataObject) -> None:
+    known = config(name)
+    extra = ("head_dim", "layer_types", "sliding_window_pattern", "rope_scaling", "quantization_config", "attn_config")
+    changes = data.draw(st.dictionaries(st.sampled_from([*known, *extra]), JUNK, max_size=3))
+    if isinstance(changes.get("num_hidden_layers"), int | float) and not 0 < changes["num_hidden_layers"] < 500:
+        changes.pop("num_hidden_layers")
+    size = plan({**known, **changes}, Setup(gpu_memory_bytes=80 * GIB, tensor=data.draw(st.sampled_from([1, 2, 8]))))
+    assert all((figure.value is None) == bool(figure.reason) for figure in size.figures.values())
+    assert set(ALL) <= size.figures.keys()

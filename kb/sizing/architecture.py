@@ -66,6 +66,36 @@ LATENT_TYPES = ("deepseek_v2", "deepseek_v3", "kimi_k2", "kimi_k25")
 CLASSES = {"full_attention": "full", "sliding_attention": "sliding", "chunked_attention": "chunked"}
 
 
+COUNTS = (
+    *("num_attention_heads", "n_head", "n_heads", "num_heads", "hidden_size", "n_embd", "d_model", "vocab_size"),
+    *("padded_vocab_size", "num_hidden_layers", "n_layer", "n_layers", "num_layers", "head_dim", "kv_channels"),
+    *("attention_head_dim", "num_kv_heads", "n_head_kv", "multi_query_group_num", "kv_lora_rank", "qk_rope_head_dim"),
+    *("qk_nope_head_dim", "v_head_dim", "q_lora_rank", "intermediate_size", "intermediate_size_mlp"),
+    *(
+        "moe_intermediate_size",
+        "shared_expert_intermediate_size",
+        "n_routed_experts",
+        "num_local_experts",
+        "num_experts",
+    ),
+    *("n_shared_experts", "num_experts_per_tok", "experts_per_token", "first_k_dense_replace", "moe_layer_freq"),
+    *(
+        "decoder_sparse_step",
+        "interleave_moe_layer_step",
+        "sliding_window",
+        "attention_chunk_size",
+        "max_window_layers",
+    ),
+    *("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "model_max_length"),
+)
+MAY_BE_ZERO = (
+    *("shared_expert_intermediate_size", "n_shared_experts", "first_k_dense_replace", "sliding_window"),
+    *("max_window_layers", "q_lora_rank", "num_experts", "moe_intermediate_size"),
+)
+MOST_LAYERS = 10_000
+LISTS = ("layer_types", "mlp_only_layers", "moe_layers", "attn_type_list")
+
+
 class Unmodelled(ValueError):
     """The model's memory follows rules that are not modelled here; the text says which."""
 
@@ -111,6 +141,7 @@ def read_architecture(config: Config) -> Architecture:
     """The architecture that a config.json describes. Raises Unmodelled where its KV cache follows other rules, or a field
     that is needed is missing."""
     text = language_config(config)
+    refuse_malformed(text)
     heads = whole(text, "num_attention_heads", "n_head", "n_heads", "num_heads")
     hidden = whole(text, "hidden_size", "n_embd", "d_model")
     refuse_unmodelled(config, text)
@@ -138,6 +169,25 @@ def language_config(config: Config) -> Config:
         model_type = "gemma3_text"
     filled = {k: v for k, v in DEFAULTS.get(model_type, {}).items() if text.get(k) is None}
     return {**text, **filled, "model_type": model_type}
+
+
+def refuse_malformed(text: Config) -> None:
+    """Raise Unmodelled for a field that holds something else than a config.json has there."""
+    for key in COUNTS:
+        value = text.get(key)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if value is not None and not (
+            is_number and (value > 0 or (value == 0 and key in MAY_BE_ZERO)) and value < 1 << 40
+        ):
+            raise Unmodelled(f"{key} is {value!r}, which is no size.")
+    for key in LISTS:
+        if not isinstance(text.get(key) or [], list):
+            raise Unmodelled(f"{key} is {text[key]!r}, which is no list.")
+    scaling = text.get("rope_scaling")
+    if isinstance(scaling, dict) and not all(
+        isinstance(scaling.get(key) or 1, int | float) for key in ("factor", "original_max_position_embeddings")
+    ):
+        raise Unmodelled("rope_scaling holds no numbers.")
 
 
 def refuse_unmodelled(config: Config, text: Config) -> None:
@@ -176,8 +226,10 @@ def kv_heads_of(text: Config, heads: int) -> int:
         value = text.get(key)
         if isinstance(value, list):
             raise Unmodelled(f"{key} differs from layer to layer, which is not modelled.")
-        if value:
-            return int(value)
+        if isinstance(value, int) and value > 0 and not isinstance(value, bool):
+            return value
+        if value is not None:
+            raise Unmodelled(f"{key} is {value!r}, which is no size.")
     attention = text.get("attn_config")
     return int(attention.get("kv_n_heads") or heads) if isinstance(attention, dict) else heads
 
@@ -185,6 +237,8 @@ def kv_heads_of(text: Config, heads: int) -> int:
 def layers_of(text: Config, heads: int, kv_heads: int, hidden: int) -> tuple[Layer, ...]:
     """What each layer keeps of a token."""
     count = whole(text, "num_hidden_layers", "n_layer", "n_layers", "num_layers")
+    if count > MOST_LAYERS:
+        raise Unmodelled(f"num_hidden_layers is {count}, which is no size.")
     if text.get("kv_lora_rank") is not None:
         if text.get("model_type") not in LATENT_TYPES:
             raise Unmodelled(
@@ -192,6 +246,8 @@ def layers_of(text: Config, heads: int, kv_heads: int, hidden: int) -> tuple[Lay
             )
         return (Layer("latent", 1, whole(text, "kv_lora_rank"), whole(text, "qk_rope_head_dim")),) * count
     dim = int(text.get("head_dim") or text.get("kv_channels") or text.get("attention_head_dim") or hidden // heads)
+    if dim < 1:
+        raise Unmodelled("hidden_size and num_attention_heads do not give a head size.")
     windows = {"sliding": text.get("sliding_window"), "chunked": text.get("attention_chunk_size")}
     kinds = kinds_of(text, count)
     return tuple(Layer(kind, kv_heads, dim, dim, windows.get(kind)) for kind in kinds)
@@ -216,7 +272,7 @@ def kinds_of(text: Config, count: int) -> list[LayerKind]:
         if not pattern or set(pattern) - set("LG"):
             raise Unmodelled(f"sliding_window_pattern {pattern!r} is not modelled.")
         return ["full" if pattern[i % len(pattern)] == "G" else "sliding" for i in range(count)]
-    if isinstance(pattern, int) and pattern > 1:
+    if isinstance(pattern, int) and not isinstance(pattern, bool) and pattern > 1:
         return ["sliding" if (i + 1) % pattern else "full" for i in range(count)]
     if text.get("use_sliding_window") and int(text.get("max_window_layers") or 0) > 0:
         if int(text["max_window_layers"]) >= count:

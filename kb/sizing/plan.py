@@ -75,7 +75,10 @@ def plan(config: Config, setup: Setup, tensors: Mapping[str, Tensor] | None = No
     put_weights(size, config, architecture, setup, tensors)
     put_cache(size, architecture, setup)
     put_available(size, config, architecture, setup)
-    put_pool(size, architecture, setup)
+    try:
+        put_pool(size, architecture, setup)
+    except Unmodelled as error:
+        size.miss(MEASURED, str(error))
     return size
 
 
