@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -108,7 +109,7 @@ class Assistant:
         hypotheses = propose(self.library, signals, ())
         hits: list[Hit] = []
         coverages: list[float] = []
-        if self.parts.search and not decisive(hypotheses) and memory.kind != "solved":
+        if self.parts.search and not decisive(hypotheses, signals.root) and memory.kind != "solved":
             hits, coverage = yield from run_step(
                 steps, "search", lambda: self.search(words, signals, lang), lambda found: f"{len(found[0])} documents"
             )
@@ -119,7 +120,8 @@ class Assistant:
         hypotheses = after_tried(hypotheses, memory)
         coverages = [coverage.get(h.document.id, 0.0) for h in hypotheses] if hits else []
         verdict = self.verdict(words, signals, hypotheses, coverages, results, memory)
-        answer = compose(self.library, question, signals, verdict, results, ruled_out, facts, lang, memory)
+        with installed_flags(results):
+            answer = compose(self.library, question, signals, verdict, results, ruled_out, facts, lang, memory)
         if hits and self.index.limits:
             answer = replace(answer, warnings=(*answer.warnings, say("lexical_only", lang, why=self.index.limits)))
         answer = replace(answer, steps=tuple(steps), thread=question.thread)
@@ -266,6 +268,20 @@ def at_line(match: Match, line: int) -> Match:
 def search_query(text: str, signals: Signals) -> str:
     """What to look for: the root exception and the words."""
     return f"{signals.root.exception}: {signals.root.message[:ROOT_CHARACTERS]}\n{text}" if signals.root else text
+
+
+@contextmanager
+def installed_flags(results: Sequence[ProbeResult]) -> Iterator[None]:
+    """Flags are checked against what is installed where a probe found it to differ from the recorded release."""
+    engines = [e for r in results if r.probe == "engine_flags" for e in r.data.get("engines", ())]
+    differences = [e["differences"] for e in engines if e.get("differences")]
+    if not differences:
+        yield
+        return
+    from kb.flags import with_installed
+
+    with with_installed(differences):
+        yield
 
 
 def turn_of(

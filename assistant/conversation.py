@@ -61,6 +61,7 @@ NAMED_FIX = re.compile(
 FLAG = re.compile(r"(?<![\w-])--?[A-Za-z][\w.-]+|\b[A-Z][A-Z0-9]+(?:_[A-Z0-9]+)+\b")
 NOISE = 0.05  # readings of the same idle machine differ by a few per cent from one second to the next
 CHANGES = 6
+UNTOLD = frozenset({"engine_uptime_seconds", "cpu_load_ratio"})  # these move by themselves
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +247,7 @@ def reading_changes(
             lines.append(f"{result.probe}: {earlier.get('status')} → {result.status}")
         for name, value in result.facts.items():
             was = (earlier.get("facts") or {}).get(name)
-            if was is not None and value is not None and differs(was, value):
+            if name not in UNTOLD and was is not None and value is not None and differs(was, value):
                 lines.append(f"{name}: {shown(was)} → {shown(value)}")
     return lines[:CHANGES]
 

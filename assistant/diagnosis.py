@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from assistant.hypotheses import Hypothesis, specificity
 from assistant.signals import Signals
 from assistant.types import AnswerStatus
+from probes.scanner import Match, RootException
 
 COMPLAINT = re.compile(
     r"(?i)\b(slow|slower|crash\w*|die[sd]?|dead|kill\w*|fail\w*|errors?|exception|oom|out of memory|stuck|hang\w*|hung|freez\w*|"
     r"refus\w*|can(?:no|')t|won't|doesn't|not work\w*|broken|garbage|gibberish|repeat\w*|timeouts?|time[sd]? out|drop(?:s|ped)|is down|"
     r"never (?:gets|comes|starts|ends|returns|finishes)|sits? there|forever|too (?:low|high|long)|nothing happens|wrong|acting up|[45]\d\d)\b"
-    r"|跑不起来|有问题|怪怪的|不正常|重启|变差|慢|卡住|卡死|卡顿|卡在|很卡|崩|挂|死|报错|错误|失败|异常|不动|不了|不到|超时|溢出|爆|太低|很低|乱码|重复|掉线|无法|不能|起不来|拒绝|被杀|闪退"
+    r"|跑不起来|有问题|怪怪的|不正常|重启|变差|慢|卡住|卡死|卡顿|卡在|很卡|崩|挂|死|报\S{0,2}错|错误|失败|异常|不动|不了|不到|超时|溢出|爆|太低|很低|乱码|重复|掉线|无法|不能|起不来|拒绝|被杀|闪退"
 )
 ASKS_REMEDY = re.compile(
     r"(?i)\bhow (?:do|can|should|would|to)?\s*(?:i|we|you)?\s*(?:fix|solve|resolve|avoid|get rid|stop|prevent)|\bwhy\b|怎么解决|如何解决|怎么办|为什么|怎么回事|原因"
@@ -43,6 +44,7 @@ CLOSEST_COVERAGE = 0.25
 SUPPORTED = 0.1  # what a reading that speaks for a document adds to how near it is
 DECISIVE = 0.30
 TELLING_TERMS = 5
+MESSAGE_LINES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +56,17 @@ class Verdict:
     why: str = ""
 
 
-def decisive(hypotheses: Sequence[Hypothesis]) -> bool:
-    """Whether a signature decides, so that nothing need be searched."""
-    return bool(hypotheses) and any(
-        s.role == "cause" and specificity(s.pattern) >= DECISIVE for s, _ in hypotheses[0].matches
-    )
+def decisive(hypotheses: Sequence[Hypothesis], root: RootException | None) -> bool:
+    """Whether a signature decides, so that nothing need be searched: it is specific, and it speaks of the root exception."""
+    if not hypotheses:
+        return False
+    lines = [m for s, m in hypotheses[0].matches if s.role == "cause" and specificity(s.pattern) >= DECISIVE]
+    return bool(lines) and (root is None or any(stands_at(m, root) for m in lines))
+
+
+def stands_at(match: Match, root: RootException) -> bool:
+    """Whether a line is that of the root exception, or one of the lines of its message."""
+    return any(hit.path == root.path and 0 <= hit.line - root.line <= MESSAGE_LINES for hit in (match.first, match.last))
 
 
 def confidence(hypothesis: Hypothesis, second: Hypothesis | None, coverage: float) -> float:
