@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kb.errors import InputError
-from kb.sizing.architecture import Unmodelled, read_architecture
+from kb.sizing.architecture import read_architecture
 from kb.sizing.cache import Cache, Group, cache_bits, longest_request, pool_shape, request_bytes, sglang_pool, vllm_pool
 from kb.sizing.layout import expected_tensors
 from kb.sizing.plan import ALL, plan, smallest_split
 from kb.sizing.quantization import scheme_of, weight_bits
+from kb.sizing.refusals import Unmodelled
 from kb.sizing.setup import GIB, Setup, sglang_fraction
 from kb.sizing.sharding import Split, bytes_per_gpu, stage_bounds
 from kb.sizing.tables import ENDINGS, gpu_memory_bytes, known_ids, known_model

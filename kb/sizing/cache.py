@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 
-from kb.sizing.architecture import Architecture, Layer, Unmodelled
+from kb.sizing.architecture import Architecture, Layer
+from kb.sizing.refusals import Unmodelled
 from kb.sizing.sharding import Split, stage_bounds
 
 # Bits an element takes. Four-bit caches have an 8-bit scale for 16 elements.

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kb.sizing.architecture import Architecture, Config, Unmodelled, whole
+from kb.sizing.architecture import Architecture, whole
+from kb.sizing.refusals import Config, Unmodelled
 from kb.sizing.tensors import Tensor
 
 Named = tuple[str, tuple[int, ...]]

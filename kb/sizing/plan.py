@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from math import floor
 
-from kb.sizing.architecture import Architecture, Config, Unmodelled, read_architecture
+from kb.sizing.architecture import Architecture, read_architecture
 from kb.sizing.cache import Cache, Pool, cache_bits, cache_of, layer_bytes, longest_request, sglang_pool, vllm_pool
 from kb.sizing.layout import expected_tensors, has_encoder
 from kb.sizing.overhead import activation_bytes, outside_bytes
 from kb.sizing.quantization import Scheme, is_quantized, of_flag, scheme_of
+from kb.sizing.refusals import Config, Unmodelled
 from kb.sizing.setup import GIB, NEWEST, Setup
 from kb.sizing.sharding import bytes_per_gpu
 from kb.sizing.tensors import Tensor

@@ -9,7 +9,7 @@ from fnmatch import fnmatch
 from math import prod
 from typing import Any
 
-from kb.sizing.architecture import Config, Unmodelled
+from kb.sizing.refusals import Config, Unmodelled
 from kb.sizing.tensors import Tensor
 
 KEPT = re.compile(r"embed|lm_head|norm|\.(router|gate)\.|(?<!gate_up_proj_)bias$|sinks|vision|visual|multi_modal")

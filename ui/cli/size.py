@@ -72,8 +72,9 @@ def size(
     from kb.sizing.plan import plan
 
     started = started_in(log) if log else None
+    notes: list[str] = []
     if started and not (command or context.args):
-        given, named, notes = started.setup, started.model, []
+        given, named = started.setup, started.model
     else:
         text, setup = command_of(model or (started.model if started else ""), command, context.args, gpus, release)
         given, named, notes = setup_of(text, started.setup if started else setup)
