@@ -158,8 +158,10 @@ def read_settings(settings: Sequence[Setting]) -> tuple[dict[str, Any], list[str
             found[WORDS[setting.key]] = setting.value
         elif setting.key in SHARES and number:
             found["fraction"] = number
-        elif setting.key in ("--disable-hybrid-kv-cache-manager", "--hybrid-kv-cache-manager"):
-            found["hybrid"] = not setting.negated if setting.key == "--hybrid-kv-cache-manager" else setting.negated
+        elif setting.key in ("--hybrid-kv-cache-manager", "--hybrid-swa-memory"):
+            found["hybrid"] = not setting.negated
+        elif setting.key == "--enforce-eager":
+            found["graphs"] = setting.negated
         elif setting.key == "--kv-cache-memory-bytes" and number:
             found["available_bytes"] = int(number)
         elif setting.key in REPLICAS and number and number > 1:

@@ -117,6 +117,8 @@ def settings_in(part: str) -> dict[str, Any]:
         match = printed(part, key, NUMBER)
         if match:
             found["fraction"] = float(match[1])
+    if printed(part, "enforce_eager", "True"):
+        found["graphs"] = False
     if printed(part, "disable_hybrid_kv_cache_manager", "True"):
         found["hybrid"] = False
     return found

@@ -118,6 +118,26 @@ def test_flags_count_also_from_a_command(crashcart: Run) -> None:
     assert "× 0.8 −" in found["formula"] and "requests of 16000 tokens" in found["formula"]
 
 
+def test_graphs_are_set_aside_since_vllm_0_20(crashcart: Run) -> None:
+    argv = ("Qwen/Qwen3-8B", "--gpu", "H100", "--release", "vllm==0.20.2")
+    (_, graphs), (_, eager) = size(crashcart, *argv), size(crashcart, *argv, "--enforce-eager")
+    assert eager["kv_available_bytes_per_gpu"] - graphs["kv_available_bytes_per_gpu"] == GIB
+    assert "CUDA graphs" in graphs["formula"] and "CUDA graphs" not in eager["formula"]
+
+
+@pytest.mark.parametrize(
+    ("command", "hybrid"),
+    [
+        ("vllm serve m", True),
+        ("vllm serve m --disable-hybrid-kv-cache-manager", False),
+        ("vllm serve m --no-disable-hybrid-kv-cache-manager", True),
+        ("python -m sglang.launch_server --model m --disable-hybrid-swa-memory", False),
+    ],
+)
+def test_the_hybrid_pool_can_be_switched_off(command: str, hybrid: bool) -> None:
+    assert setup_of(command, Setup())[0].hybrid is hybrid
+
+
 def test_sglang_is_told_by_its_flags(crashcart: Run) -> None:
     # healthy start of Qwen3-32B on two H100: #tokens 290112 of 0.88
     _, found = size(crashcart, "Qwen/Qwen3-32B", "--gpu", "H100", "--gpus", "2", "--mem-fraction-static", "0.88")

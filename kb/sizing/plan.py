@@ -9,7 +9,7 @@ from math import floor
 from kb.sizing.architecture import Architecture, read_architecture
 from kb.sizing.cache import Cache, Pool, cache_bits, cache_of, layer_bytes, longest_request, sglang_pool, vllm_pool
 from kb.sizing.layout import expected_tensors, has_encoder
-from kb.sizing.overhead import activation_bytes, outside_bytes
+from kb.sizing.overhead import activation_bytes, graph_bytes, outside_bytes
 from kb.sizing.quantization import Scheme, is_quantized, of_flag, scheme_of
 from kb.sizing.refusals import Config, Unmodelled
 from kb.sizing.setup import GIB, NEWEST, Setup
@@ -187,7 +187,7 @@ def put_available(size: Size, config: Config, architecture: Architecture, setup:
         value = int(before * share - weights)
         how = f"{gib(before)} free before loading × {share} − {gib(weights)} weights = {gib(value)}"
     else:
-        activation, outside = activation_bytes(architecture, setup), outside_bytes(setup)
+        activation, outside, graphs = activation_bytes(architecture, setup), outside_bytes(setup), graph_bytes(setup)
         size.add(
             "activation_bytes_per_gpu",
             activation,
@@ -196,8 +196,10 @@ def put_available(size: Size, config: Config, architecture: Architecture, setup:
             "fitted to printed figures",
             "30 %",
         )
-        value = int(total * share - weights - activation - outside)
-        how = f"{gib(total)} × {share} − {gib(weights)} weights − {gib(activation)} activations − {gib(outside)} outside PyTorch = {gib(value)}"
+        value = int(total * share - weights - activation - outside - graphs)
+        parts = [f"{gib(weights)} weights", f"{gib(activation)} activations", f"{gib(outside)} outside PyTorch"]
+        parts += [f"{gib(graphs)} CUDA graphs"] if graphs else []
+        how = " − ".join([f"{gib(total)} × {share}", *parts]) + f" = {gib(value)}"
     size.add(name, value, "bytes", how, f"{source}; GPU memory", ESTIMATED)
 
 
