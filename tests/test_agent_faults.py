@@ -28,7 +28,7 @@ GOOD = """The context length of 131072 tokens needs 4.54 GiB of KV cache, and on
 Lower `--max-model-len` to what fits [K2]:
 
 ```bash
-vllm serve MODEL --max-model-len 49360
+vllm serve MODEL --max-model-len 49168
 ```
 """
 PATIENCE = 20.0
@@ -169,7 +169,7 @@ def test_a_first_draft_that_can_be_shown_is_when_the_second_comes_too_late(ask: 
     text = GOOD + "\nIt needs 77 GPUs more than that [L1].\n"
     with model_server([Reply(text), Reply(GOOD, delay=600)]) as server:
         asked = ask(server, model_seconds=5)
-    assert "~~It needs 77 GPUs more than that [L1].~~" in asked.answer.text and "49360" in asked.answer.text
+    assert "~~It needs 77 GPUs more than that [L1].~~" in asked.answer.text and "49168" in asked.answer.text
 
 
 def test_a_waiting_answer_can_be_cancelled(ask: Asker, home: Path) -> None:
