@@ -77,6 +77,16 @@ class Settings:
     """Names, joined by ',', under which the server is reached beside its own address."""
     host: str = "127.0.0.1"
     port: int = 7860
+    slack_bot_token: str = field(default="", repr=False)
+    """The bot token (xoxb-…) of your Slack app; empty: no Slack."""
+    slack_signing_secret: str = field(default="", repr=False)
+    """What Slack signs its requests to /slack/events with; empty: that address does not exist."""
+    slack_app_token: str = field(default="", repr=False)
+    """The app token (xapp-…) of Socket Mode, where Slack cannot reach this host; empty: no Socket Mode."""
+    slack_base_url: str = "https://slack.com/api/"
+    """The address of Slack's Web API."""
+    webhook_token: str = field(default="", repr=False)
+    """What an outgoing webhook of Mattermost, Rocket.Chat or Teams shows at /webhook; empty: that address does not exist."""
 
     @property
     def home_folder(self) -> Path:

@@ -22,6 +22,7 @@ NAME = re.compile(r"[\w.:@-]{1,128}", re.ASCII)
 BUSY_SECONDS = 20
 TRIES = 5
 DAY_SECONDS = 86_400
+CLAIM_CHARACTERS = 200
 TITLE_CHARACTERS = 80
 
 
@@ -151,6 +152,14 @@ class Threads:
         with self._writing() as connection:
             return connection.execute(delete(t).where(t.c.thread == thread)).rowcount > 0
 
+    def take_back(self, thread: str, place: int) -> bool:
+        """Forget one question with its answer; tells whether there was one."""
+        from sqlalchemy import delete
+
+        t = self._turns
+        with self._writing() as connection:
+            return connection.execute(delete(t).where(t.c.thread == thread, t.c.place == place)).rowcount > 0
+
     def prune(self, days: float) -> int:
         """Forget threads to which nothing was written for so many days; gives how many questions that were."""
         from sqlalchemy import delete, func, select
@@ -159,6 +168,20 @@ class Threads:
         old = select(t.c.thread).group_by(t.c.thread).having(func.max(t.c.created) < time.time() - days * DAY_SECONDS)
         with self._writing() as connection:
             return int(connection.execute(delete(t).where(t.c.thread.in_(old))).rowcount)
+
+    def claim(self, key: str) -> bool:
+        """Whether this is the first time in a day that anybody, in any process, claims the key: an event sent twice is done once."""
+        from sqlalchemy import delete, insert
+        from sqlalchemy.exc import IntegrityError
+
+        t = self._claims
+        try:
+            with self._writing() as connection:
+                connection.execute(delete(t).where(t.c.at < time.time() - DAY_SECONDS))
+                connection.execute(insert(t).values(key=key[:CLAIM_CHARACTERS], at=time.time()))
+        except IntegrityError:
+            return False
+        return True
 
     def close(self) -> None:
         """End the connections."""
@@ -182,6 +205,13 @@ class Threads:
         )
 
     @cached_property
+    def _claims(self) -> Table:
+        from sqlalchemy import Column, Float, String, Table
+
+        key = Column("key", String(CLAIM_CHARACTERS), primary_key=True)
+        return Table("claims", self._turns.metadata, key, Column("at", Float, nullable=False, index=True))
+
+    @cached_property
     def _engine(self) -> Engine:
         from sqlalchemy import create_engine, event
         from sqlalchemy.exc import SQLAlchemyError
@@ -191,7 +221,7 @@ class Threads:
             engine = create_engine(self.url, connect_args={"timeout": BUSY_SECONDS} if local else {})
             if local:
                 event.listen(engine, "connect", _share)
-            _create(self._turns, engine)
+            _create(self._claims, engine)  # and the other table of its metadata
         except (SQLAlchemyError, ImportError) as error:
             raise ThreadError(f"cannot open the threads at {_shown(self.url)}: {_reason(error)}.") from error
         return engine
