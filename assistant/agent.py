@@ -7,6 +7,7 @@ without a model never waits for it.
 from __future__ import annotations
 
 import json
+import logging
 import re
 import threading
 import time
@@ -53,6 +54,7 @@ OVERFLOW = re.compile(
 )
 NO_TOOLS = re.compile(r"(?i)\btools?\b|tool_choice|function call")
 BAD_REQUESTS = (400, 404, 413, 422, 501)
+logging.getLogger("langchain_core").addHandler(logging.NullHandler())  # an answer given up is no news for a terminal
 Report = Callable[[Literal["step_started", "step_finished"], Step], None]
 
 
@@ -73,7 +75,12 @@ def open_chat(endpoint: Endpoint, limits: Limits) -> tuple[BaseChatModel, httpx.
 
     Redirects are not followed, so that the key stays where it belongs. Retries are the agent's.
     """
-    client = httpx.Client(timeout=limits.seconds, follow_redirects=False, trust_env=not endpoint.is_local)
+    client = httpx.Client(
+        timeout=limits.seconds,
+        follow_redirects=False,
+        trust_env=not endpoint.is_local,
+        verify=endpoint.url.startswith("https:"),  # loading the certificates takes 29 ms, and plain HTTP has none
+    )
     is_openai = endpoint.url == OPENAI
     bounded: dict[str, Any] = (
         {"max_completion_tokens": ANSWER_TOKENS}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -54,7 +55,14 @@ class ModelServer:
             self.requests.append(body)
             self.keys.append(key)
             place = len(self.requests) - 1
-        return self.script(body, place)
+        reply = self.script(body, place)
+        return replace(reply, text=reply.text.replace("FITTING", fitting(body)))
+
+
+def fitting(body: Body) -> str:
+    """The context length that the prompt's first fix names; a reply has it in place of FITTING, as a model would copy it."""
+    found = re.search(r"vllm serve MODEL --max-model-len (\d+)", json.dumps(body["messages"]))
+    return found[1] if found else "FITTING"
 
 
 class Listener(ThreadingHTTPServer):
@@ -179,8 +187,8 @@ def whole(reply: Reply) -> Body:
 def usage(reply: Reply) -> Body:
     return {
         "prompt_tokens": 1000,
-        "completion_tokens": len(reply.text) // 4,
-        "total_tokens": 1000 + len(reply.text) // 4,
+        "completion_tokens": 50,
+        "total_tokens": 1050,
     }
 
 
