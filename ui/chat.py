@@ -1,22 +1,20 @@
-"""The web chat: one page, the answer streamed, every probe and search shown as a step that opens."""
+"""The web chat: one page over the conversations that are kept. What it shows is made in ui/page; here is Gradio."""
 
 from __future__ import annotations
 
-import html
+import base64
 import os
-import re
-import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from assistant.assistant import Assistant
-from assistant.input import check_question
-from assistant.language import detect_language
 from assistant.settings import Settings
-from assistant.types import Event, Question, Step
-from kb.errors import InputError
 from kb.types import Language
+from ui.page.conversations import Conversations, Here, Sent, here_of
+from ui.page.host import SAMPLE_SECONDS, HostWatch, render
+from ui.page.words import EXAMPLES, say
 from ui.server import LOOPBACK
 
 THREADS = 256  # Gradio's own limit is 40 answers at a time
@@ -24,165 +22,81 @@ UPLOAD_BYTES = 4 << 30
 # Names only: nothing is fetched. Chinese fonts are named, or a page in English gets the Japanese forms of characters.
 FONTS = ["ui-sans-serif", "system-ui", "PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC", "sans-serif"]
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace"]
-TITLE = "# Crashcart\n\nSay what is wrong with your vLLM or SGLang server, and attach its log.\n\n描述故障现象，并附上日志。"
-EXAMPLES = [
-    "ValueError: The model's max seq len (131072) is larger than the maximum number of tokens that can be stored in KV cache (20304).",
-    "首个 token 要等 8 秒，怎么优化？",
-    "vllm: error: unrecognized arguments: --swap-space 4",
-    "多卡启动时 NCCL 一直卡住，怎么办？",
-]
 LONGEST_TYPED = 4_000  # characters; a longer text is pasted as a file, so that a whole log does not fill the page
-MARKS = re.compile(r"[\\`*_\[\]<>#|~$&]")
 UPLOADS_SECONDS = (3600, 86400)  # how often to look for old uploads, and how old they get
-
-SAID: dict[str, dict[Language, str]] = {
-    "empty": {"en": "Say what is wrong, or attach a log.", "zh": "请描述故障现象，或附上日志。"},
-    "scan": {"en": "Read the question and the logs", "zh": "阅读问题与日志"},
-    "search": {"en": "Search the documents", "zh": "检索知识库"},
-    "probe": {"en": "Probe {name}", "zh": "探测 {name}"},
-    "first_search": {
-        "en": "The first search builds its index; that takes some seconds, once.",
-        "zh": "首次检索需要建立索引，只需几秒，仅此一次。",
-    },
-}
-STATUSES: dict[str, dict[Language, str]] = {
-    "warning": {"en": "warning", "zh": "警告"},
-    "critical": {"en": "critical", "zh": "严重"},
-    "unknown": {"en": "unknown", "zh": "未知"},
-}
-
-CSS = """
-.gradio-container { max-width: 60rem !important; width: 100%; min-width: 0; margin: 0 auto; }
-.gradio-container .main { min-width: 0; padding: 0.75rem clamp(0.5rem, 3vw, 2rem) !important; }
-.gradio-container .wrap, .gradio-container main { min-width: 0; }
-#title { text-align: center; }
-#title h1, #title p { margin: 0; }
-#talk .examples { grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); }
-#talk .message-wrap { padding-bottom: 60vh; }
-#talk .message-row { max-width: calc(100% - 1rem); margin-inline: 0.5rem; scroll-margin-top: 1.5rem; }
-#talk .message-buttons-right { display: none; }
-#talk .message-wrap .prose { opacity: 1; }
-#talk .thought-group { margin: 0 0 0.3rem; padding: 0.1rem 0.4rem; }
-#talk .code_wrap pre { padding-right: 2.5rem; }
-#talk .code_wrap code { white-space: pre-wrap; overflow-wrap: anywhere; }
-#talk pre.said { margin: 0; padding: 0; background: none; border: 0; font: inherit; white-space: pre-wrap; overflow-wrap: anywhere; }
-"""
+PARTS = Path(__file__).parent / "page"
 # The browser itself keeps the page from asking any other machine, whatever a log may bring into an answer.
-HEAD = """<meta http-equiv="Content-Security-Policy" content="default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:">"""
-# An answer is read from its start: the newest question is brought to the top once, and nothing scrolls after that.
-SHOW_QUESTION = """() => {
-  const question = [...document.querySelectorAll('#talk .user-row')].at(-1);
-  if (question && question !== window.shownQuestion) question.scrollIntoView({block: 'start'});
-  window.shownQuestion = question;
-}"""
+HEAD = """<meta http-equiv="Content-Security-Policy" content="default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:">
+<script>{script}</script>"""
+QUIET: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
 
 
-def plain(text: str) -> str:
-    """Text as it stands, where Markdown is read: its marks escaped."""
-    return MARKS.sub(r"\\\g<0>", text)
+def with_here(call: str, before: str = "") -> str:
+    """The script that sends what the browser knows along, after what else is sent."""
+    names = f"{before}, " if before else ""
+    return f"({names}_) => [{names}cart.{call}]"
 
 
-def step_title(step: Step, lang: Language) -> str:
-    """What is done, in the language of the question; a step without a name of its own keeps the assistant's."""
-    if step.name.startswith("probe "):
-        return SAID["probe"][lang].format(name=step.name.removeprefix("probe "))
-    return SAID[step.name][lang] if step.name in SAID else step.name
+class Page:
+    """The components of the page, and what each event does to them."""
 
+    def __init__(self, talks: Conversations, watch: HostWatch) -> None:
+        self.talks = talks
+        self.watch = watch
 
-def step_message(step: Step, lang: Language, index_is_open: bool = True) -> dict[str, Any]:
-    """A step as a message that opens: what is done, how long it took, how it went; its one sentence inside."""
-    metadata: dict[str, Any] = {"title": step_title(step, lang)}
-    if step.status == "running":
-        waiting = step.name == "search" and not index_is_open
-        return {
-            "role": "assistant",
-            "content": SAID["first_search"][lang] if waiting else "…",
-            "metadata": metadata | {"status": "pending"},
-        }
-    metadata |= {
-        "status": "done",
-        "duration": round(step.seconds, 3),
-        "log": STATUSES.get(step.status, {}).get(lang, ""),
-    }
-    return {"role": "assistant", "content": plain(step.summary) or "…", "metadata": metadata}
+    def build(self) -> Any:
+        """The page: its components, then their events."""
+        import gradio as gr
 
+        with gr.Blocks(
+            title="Crashcart", fill_height=True, analytics_enabled=False, delete_cache=UPLOADS_SECONDS
+        ) as page:
+            self.here = gr.JSON(visible=False)
+            self.file = gr.JSON(visible=False)
+            with gr.Sidebar(open=False, elem_id="threads", width="min(20rem, 88vw)") as self.threads_panel:
+                self.build_threads()
+            with gr.Sidebar(open=False, elem_id="host", position="right", width="min(24rem, 92vw)") as self.host_panel:
+                self.build_host()
+            with gr.Row(elem_id="top"):
+                gr.HTML("<h1>Crashcart</h1>")
+                self.to_threads = gr.Button(size="sm")
+                self.to_host = gr.Button(size="sm")
+                self.language = gr.Button(size="sm")
+            self.build_talk()
+            self.wire_talk()
+            self.wire_panels()
+            page.load(
+                self.open_page,
+                self.here,
+                [*self.named, self.talk, self.list, self.threads_panel],
+                js=with_here("now()"),
+                **QUIET,
+            )
+        return page
 
-def placed(steps: Sequence[Step], step: Step) -> list[Step]:
-    """The steps with this one: in the place of its own start, or last."""
-    for i, other in enumerate(steps):
-        if other.name == step.name and other.status == "running":
-            return [*steps[:i], step, *steps[i + 1 :]]
-    return [*steps, step]
+    def build_threads(self) -> None:
+        """The panel of conversations."""
+        import gradio as gr
 
+        self.new = gr.Button(variant="primary", size="sm")
+        self.list = gr.Radio(elem_id="thread-list")
+        self.save_text = gr.Button(size="sm")
+        self.save_bundle = gr.Button(size="sm")
+        self.remove = gr.Button(size="sm")
 
-def messages(events: Iterable[Event], lang: Language, index_is_open: threading.Event) -> Iterator[list[dict[str, Any]]]:
-    """The assistant's messages after each event: the steps, then the warnings, then the text as it grows."""
-    steps: list[Step] = []
-    text = ""
-    warnings: tuple[str, ...] = ()
-    for event in events:
-        if event.step:
-            steps = placed(steps, event.step)
-        elif event.kind == "text":
-            text += event.text
-        elif event.answer:
-            text, warnings = event.answer.text, event.answer.warnings
-        said = "\n\n".join([*(f"> ⚠ {plain(warning)}" for warning in warnings), text])
-        shown = [step_message(step, lang, index_is_open.is_set()) for step in steps]
-        yield [*shown, {"role": "assistant", "content": said}] if said else shown
+    def build_host(self) -> None:
+        """The panel of this host."""
+        import gradio as gr
 
+        self.host = gr.HTML(elem_id="findings")
+        self.look = gr.Button(size="sm")
+        self.timer = gr.Timer(SAMPLE_SECONDS, active=False)
 
-def without_folders(text: str, paths: Sequence[str]) -> str:
-    """Uploaded files by the names that the user knows, not by where they were put."""
-    for path in paths:
-        text = text.replace(path, Path(path).name)
-    return text
+    def build_talk(self) -> None:
+        """The conversation and the box to write in."""
+        import gradio as gr
 
-
-def user_message(question: Question) -> dict[str, Any]:
-    """What the user sent, as it stands: nothing in it is read as Markdown or HTML."""
-    lines = [*(f"📎 {Path(path).name}" for path in question.log_paths), question.text.strip()]
-    said = html.escape("\n".join(filter(None, lines)) or "…")
-    return {"role": "user", "content": f'<pre class="said">{said}</pre>'}
-
-
-def replies(assistant: Assistant, question: Question, index_is_open: threading.Event) -> Iterator[list[dict[str, Any]]]:
-    """The assistant's messages as they grow; one sentence where the question cannot be used."""
-    lang = question.lang if question.lang != "auto" else detect_language(question.text)
-    if not question.text.strip() and not question.log_paths:
-        yield [{"role": "assistant", "content": SAID["empty"][lang]}]
-        return
-    try:
-        check_question(question)
-        for shown in messages(assistant.ask(question), lang, index_is_open):
-            yield [m | {"content": without_folders(m["content"], question.log_paths)} for m in shown]
-    except InputError as error:
-        yield [{"role": "assistant", "content": plain(without_folders(str(error), question.log_paths))}]
-
-
-def build_page(assistant: Assistant, index_is_open: threading.Event) -> Any:
-    """The Gradio page over an opened assistant."""
-    import gradio as gr
-
-    def ask(message: dict[str, Any], history: list[Any]) -> Iterator[tuple[Any, list[Any]]]:
-        question = Question(
-            text=message.get("text") or "",
-            log_paths=tuple(message.get("files") or ()),
-            lang=assistant.settings.lang,  # type: ignore[arg-type]
-        )
-        so_far = [*history, user_message(question)]
-        yield None, so_far
-        for shown in replies(assistant, question, index_is_open):
-            yield gr.skip(), [*so_far, *shown]
-
-    def ask_example(history: list[Any], chosen: Any) -> Iterator[tuple[Any, list[Any]]]:
-        yield from ask({"text": chosen.value["text"]}, history)
-
-    ask_example.__annotations__["chosen"] = gr.SelectData  # Gradio looks for the type itself, not for its name
-
-    with gr.Blocks(title="Crashcart", fill_height=True, analytics_enabled=False, delete_cache=UPLOADS_SECONDS) as page:
-        gr.Markdown(TITLE, elem_id="title")
-        talk = gr.Chatbot(
+        self.talk = gr.Chatbot(
             elem_id="talk",
             show_label=False,
             scale=1,
@@ -192,31 +106,206 @@ def build_page(assistant: Assistant, index_is_open: threading.Event) -> Any:
             latex_delimiters=[],
             allow_tags=False,
             autoscroll=False,
-            examples=[{"text": text} for text in EXAMPLES],
+            feedback_options=None,
         )
-        box = gr.MultimodalTextbox(
+        self.box = gr.MultimodalTextbox(
+            elem_id="box",
             show_label=False,
             file_count="multiple",
             max_plain_text_length=LONGEST_TYPED,
-            placeholder="What is wrong? · 出了什么问题？",
             autofocus=True,
         )
-        shown = {"outputs": [box, talk], "concurrency_limit": None, "show_progress": "hidden"}
-        box.submit(ask, [box, talk], api_name="ask", **shown)
-        talk.example_select(ask_example, talk, api_visibility="private", **shown)
-        talk.change(js=SHOW_QUESTION)
-        talk.clear(list, None, talk, api_visibility="private")
-    return page
+        self.named = [
+            *(self.box, self.new, self.list, self.remove, self.save_text, self.save_bundle),
+            *(self.look, self.to_threads, self.to_host, self.language),
+        ]
+
+    def wire_talk(self) -> None:
+        """Asking, stopping, asking again, taking back, rating."""
+        import gradio as gr
+
+        def chosen(here: Any, event: Any) -> Iterator[tuple[Any, Any, Any]]:
+            yield from self.ask({"text": event.value["text"]}, here)
+
+        def pressed(here: Any, event: Any) -> Iterator[tuple[Any, Any, Any]]:
+            if event.value == "again":
+                yield from self.again(here)
+            else:
+                yield gr.skip(), self.talks.rate(here_of(here), event.value), gr.skip()
+
+        for call in (chosen, pressed):
+            call.__annotations__["event"] = gr.SelectData  # Gradio looks for the type itself, not for its name
+        shown = {"outputs": [self.box, self.talk, self.list]}
+        begin = with_here("begin()")
+        asking = [
+            self.box.submit(
+                self.ask,
+                [self.box, self.here],
+                js=with_here("begin()", "box"),
+                **shown,
+                **QUIET | {"api_visibility": "public", "api_name": "ask"},
+            ),
+            self.talk.example_select(chosen, self.here, js=begin, **shown, **QUIET),
+            self.talk.option_select(pressed, self.here, js=begin, **shown, **QUIET),
+            self.talk.retry(self.again, self.here, js=begin, **shown, **QUIET),
+        ]
+        self.box.stop(self.stop, self.here, [self.box, self.talk], js=with_here("now()"), cancels=asking, **QUIET)
+        self.talk.undo(self.undo, self.here, js=with_here("now()"), **shown, **QUIET)
+        self.talk.clear(self.delete, self.here, js=with_here("forget()"), **shown, **QUIET)
+        self.talk.change(js="() => cart.showQuestion()")
+
+    def wire_panels(self) -> None:
+        """The panels of conversations and of this host, and the language."""
+        import gradio as gr
+
+        shown = [self.talk, self.list]
+        self.list.input(
+            self.open_thread, [self.list, self.here], shown, js="(name, _) => [name, cart.go(name)]", **QUIET
+        )
+        self.new.click(self.open_new, self.here, shown, js=with_here("go('')"), **QUIET)
+        self.remove.click(self.delete, self.here, [self.box, *shown], js=with_here("forget()"), **QUIET)
+        for button, make in ((self.save_text, self.text_file), (self.save_bundle, self.bundle_file)):
+            made = button.click(make, self.here, self.file, js=with_here("now()"), **QUIET)
+            made.then(None, self.file, None, js="(file) => cart.save(file)", api_visibility="private")
+        self.to_threads.click(js="() => cart.toggle('threads')", api_visibility="private")
+        self.to_host.click(js="() => cart.toggle('host')", api_visibility="private")
+        self.language.click(self.turn, self.here, [*self.named, *shown, self.host], js=with_here("turn()"), **QUIET)
+        told = {"inputs": self.here, "outputs": self.host, "js": with_here("now()"), **QUIET}
+        self.host_panel.expand(lambda here: say("looking", here_of(here).lang), **told)
+        self.host_panel.expand(lambda: gr.Timer(active=True), None, self.timer, **QUIET).then(self.look_host, **told)
+        self.host_panel.collapse(lambda: gr.Timer(active=False), None, self.timer, **QUIET)
+        self.timer.tick(self.look_host, **told)
+        self.look.click(lambda here: self.look_host(here, afresh=True), **told)
+
+    def ask(self, message: dict[str, Any], told: Any) -> Iterator[tuple[Any, Any, Any]]:
+        """Ask: the box is emptied and can stop the answer, the list gets the thread, the messages grow."""
+        sent = Sent(message.get("text") or "", tuple(message.get("files") or ()))
+        yield from self.answering(here_of(told), self.talks.ask(here_of(told), sent))
+
+    def again(self, told: Any) -> Iterator[tuple[Any, Any, Any]]:
+        """Ask the last question once more."""
+        yield from self.answering(here_of(told), self.talks.again(here_of(told)))
+
+    def answering(self, here: Here, growing: Iterator[Any]) -> Iterator[tuple[Any, Any, Any]]:
+        """The page while an answer grows."""
+        import gradio as gr
+
+        shown = next(growing)
+        yield gr.MultimodalTextbox(value=None, submit_btn=False, stop_btn=True), shown, gr.skip()
+        for shown in growing:
+            yield gr.skip(), shown, gr.skip()
+        yield self.writable(), shown, self.list_of(here)
+
+    def writable(self, text: str | None = None) -> Any:
+        """The box as it is between answers; with words in it where some are given."""
+        import gradio as gr
+
+        value = {} if text is None else {"value": {"text": text, "files": []}}
+        return gr.MultimodalTextbox(submit_btn=True, stop_btn=False, **value)
+
+    def list_of(self, here: Here) -> Any:
+        """The threads that this browser began, the open one marked."""
+        import gradio as gr
+
+        choices = self.talks.listed(here)
+        open_one = here.thread if here.thread in {name for _, name in choices} else None
+        return gr.Radio(
+            choices=choices,
+            value=open_one,
+            label=say("threads", here.lang),
+            info=None if choices else say("no_threads", here.lang),
+        )
+
+    def stop(self, told: Any) -> tuple[Any, Any]:
+        return self.writable(), self.talks.stop(here_of(told))
+
+    def undo(self, told: Any) -> tuple[Any, Any, Any]:
+        text, shown = self.talks.undo(here_of(told))
+        return self.writable(text), shown, self.list_of(here_of(told))
+
+    def delete(self, told: Any) -> tuple[Any, Any, Any]:
+        here = here_of(told)
+        self.talks.delete(here)
+        return self.writable(), [], self.list_of(here)
+
+    def open_thread(self, _: str, told: Any) -> tuple[Any, Any]:
+        here = here_of(told)
+        return self.talks.show(here), self.list_of(here)
+
+    def open_new(self, told: Any) -> tuple[Any, Any]:
+        return [], self.list_of(here_of(told))
+
+    def look_host(self, told: Any, afresh: bool = False) -> str:
+        return render(self.watch.view(afresh), here_of(told).lang)
+
+    def text_file(self, told: Any) -> dict[str, str]:
+        """The conversation as a Markdown file."""
+        from ui.page.exports import as_markdown
+
+        here = here_of(told)
+        return self.file_of(here, "md", "text/markdown", as_markdown(self.talks.asked(here)).encode())
+
+    def bundle_file(self, told: Any) -> dict[str, str]:
+        """The masked evidence as a zip file."""
+        from ui.page.exports import as_bundle
+
+        here = here_of(told)
+        return self.file_of(here, "zip", "application/zip", as_bundle(self.talks.asked(here)))
+
+    def file_of(self, here: Here, ending: str, kind: str, data: bytes) -> dict[str, str]:
+        """A file for the browser to keep; a sentence in its place where there is nothing yet."""
+        import gradio as gr
+
+        if not self.talks.asked(here):
+            raise gr.Error(say("nothing_kept", here.lang), print_exception=False)
+        name = f"crashcart-{here.thread[:8]}.{ending}"
+        return {"name": name, "type": kind, "base64": base64.b64encode(data).decode()}
+
+    def open_page(self, told: Any) -> tuple[Any, ...]:
+        """The page in the browser's language, with the thread in its address."""
+        import gradio as gr
+
+        here = here_of(told)
+        wide = bool(isinstance(told, dict) and told.get("wide"))
+        panel = gr.Sidebar(open=wide)
+        return (*self.words(here), self.talk_of(here), self.list_of(here), panel)
+
+    def turn(self, told: Any) -> tuple[Any, ...]:
+        """The page in the other language."""
+        here = here_of(told)
+        host = self.look_host(told) if self.watch.has_looked else ""
+        return (*self.words(here), self.talk_of(here), self.list_of(here), host)
+
+    def talk_of(self, here: Here) -> Any:
+        """The conversation, and what stands in its place while there is none."""
+        import gradio as gr
+
+        return gr.Chatbot(
+            value=self.talks.show(here),
+            label=say("chat", here.lang),
+            placeholder=f"## {say('title', here.lang)}\n\n{say('intro', here.lang)}",
+            examples=[{"text": text} for text in EXAMPLES[here.lang]],
+        )
+
+    def words(self, here: Here) -> list[Any]:
+        """The words of every component in `named`, in its order."""
+        import gradio as gr
+
+        lang: Language = here.lang
+        keys = ("new", "delete", "save_text", "save_bundle", "look", "show_threads", "show_host", "language")
+        new, *others = (gr.Button(say(key, lang)) for key in keys)
+        return [gr.MultimodalTextbox(placeholder=say("placeholder", lang)), new, gr.skip(), *others]
 
 
-def build_page_app(assistant: Assistant, index_is_open: threading.Event) -> Any:
+def build_page_app(assistant: Assistant, index_is_open: Event) -> Any:
     """The page as an ASGI application; with a login set, it asks for it."""
     settings = assistant.settings
     prepare_environment(settings)
     import gradio as gr
     from fastapi import FastAPI
 
-    page = build_page(assistant, index_is_open)
+    talks = Conversations(assistant, index_is_open.is_set, uploads_folder(settings))
+    page = Page(talks, HostWatch(assistant.target, settings.probe_seconds)).build()
     page.queue(default_concurrency_limit=None, api_open=False)
     page.max_threads = THREADS
     page.has_launched = True  # else a mounted page reads any path that a client names, uploaded or not
@@ -232,17 +321,22 @@ def build_page_app(assistant: Assistant, index_is_open: threading.Event) -> Any:
         mcp_server=False,
         run_history=False,
         enable_monitoring=False,
-        theme=gr.themes.Default(font=FONTS, font_mono=MONO),
-        css=CSS,
-        head=HEAD,
+        theme=gr.themes.Default(primary_hue="blue", font=FONTS, font_mono=MONO),
+        css=(PARTS / "page.css").read_text("utf-8"),
+        head=HEAD.format(script=(PARTS / "page.js").read_text("utf-8")),
         footer_links=[],
         max_file_size=UPLOAD_BYTES,
     )
 
 
+def uploads_folder(settings: Settings) -> Path:
+    """Where attached files are put until they are a day old."""
+    return settings.home_folder / "uploads"
+
+
 def prepare_environment(settings: Settings) -> None:
     """What Gradio reads from the environment: no analytics, uploads under the home folder, no proxy on the way to this machine."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    os.environ["GRADIO_TEMP_DIR"] = str(settings.home_folder / "uploads")
+    os.environ["GRADIO_TEMP_DIR"] = str(uploads_folder(settings))
     for name in ("no_proxy", "NO_PROXY"):
         os.environ[name] = ",".join(filter(None, [os.environ.get(name), *LOOPBACK]))
