@@ -96,7 +96,8 @@ def with_diff(text: str, fix: Fix, old: str, lang: Language) -> str:
     if not fix.patched_command or not old:
         return text
     block = f"```bash\n{fix.patched_command}\n```"
-    shown = f"{say('changed', lang)}\n\n{diff(old, fix.patched_command)}\n\n{block}"
+    new = "\n".join(line for line in fix.patched_command.splitlines() if not line.startswith("#"))
+    shown = f"{say('changed', lang)}\n\n{diff(old, new)}\n\n{block}"
     return text.replace(block, shown, 1) if block in text else f"{text}\n\n{shown}"
 
 

@@ -91,12 +91,19 @@ class Conversations:
             check_uploads(sent.logs, here.lang)
             yield from ([*asked, *shown] for shown in self._answer(here, question))
         except InputError as error:
+            self._drop_unanswered(here)
             yield [*asked, sentence(plain(without_folders(str(error), self.uploads)))]
             return
         if here.thread:
             self._remember(here.thread, sent)
             if self._is_answered(here.thread):
                 yield self.show(here)
+
+    def _drop_unanswered(self, here: Here) -> None:
+        """Take back a question that could not be used: asking it again would come to the same."""
+        asked = self.asked(here)
+        if asked and not asked[-1].turn:
+            self.assistant.threads.take_back(here.thread, asked[-1].place)
 
     def _answer(self, here: Here, question: Question) -> Iterator[list[Message]]:
         cancelled = threading.Event()

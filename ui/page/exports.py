@@ -65,5 +65,5 @@ def how(first: Asked) -> str:
 
 def file_name(name: str) -> str:
     """A log's name that stays in its folder and is one word; what was packed is kept unpacked."""
-    plain = re.sub(r"[^\w.-]", "_", PurePath(name).name) or "log"
+    plain = re.sub(r"[^\w.-]", "_", PurePath(name).name).lstrip(".") or "log"
     return re.sub(r"\.(?:gz|xz|zst|bz2)$", "", plain)

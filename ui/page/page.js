@@ -32,6 +32,7 @@
     },
     go(name) {
       if (name !== thread()) history.pushState(null, '', address(name));
+      if (innerWidth < 640 && document.querySelector('#threads.open')) cart.toggle('threads'); // it covers the conversation
       return cart.now();
     },
     forget() {

@@ -11,7 +11,7 @@ from kb.types import Language
 from ui.page.words import say
 
 MOST_BYTES = 4 << 30
-BOMB_BYTES = 256 << 20
+BOMB_BYTES = 64 << 20
 BOMB_TIMES = 400  # logs pack 10 to 40 times smaller, a file of one repeated line 200 times
 PACKED = (b"\x1f\x8b", b"\xfd7zXZ\x00", b"BZh", b"\x28\xb5\x2f\xfd")
 PIECE_BYTES = 1 << 20
