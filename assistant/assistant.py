@@ -13,9 +13,9 @@ from typing import TypeVar
 
 from assistant.composition import compose, known_engine
 from assistant.conversation import Memory, Turn, after_tried, exhausted, query_of, recall, remember
-from assistant.diagnosis import Topic, Verdict, decisive, first_found, judge
+from assistant.diagnosis import Topic, Verdict, complains, decisive, first_found, judge
 from assistant.fixes import Engine
-from assistant.hypotheses import Hypothesis, propose, weigh
+from assistant.hypotheses import Hypothesis, alarmed, propose, weigh
 from assistant.language import detect_language
 from assistant.parts import ALL, Parts
 from assistant.settings import Settings
@@ -114,12 +114,14 @@ class Assistant:
                 steps, "search", lambda: self.search(words, signals, lang), lambda found: f"{len(found[0])} documents"
             )
             hypotheses = propose(self.library, signals, hits, coverage)
-        results = yield from self.look(question, hypotheses, steps, memory)
+        topic = self.topic(words, bool(hits))
+        results = yield from self.look(question, hypotheses, steps, memory, signals, topic)
         facts = {**{k: v for r in results for k, v in r.facts.items() if v is not None}, **signals.values}
-        hypotheses, ruled_out = weigh(hypotheses, facts)
+        hypotheses = alarmed(self.library, hypotheses, results)
+        hypotheses, ruled_out = weigh(hypotheses, facts, {r.probe: r.status for r in results})
         hypotheses = after_tried(hypotheses, memory)
-        coverages = [coverage.get(h.document.id, 0.0) for h in hypotheses] if hits else []
-        verdict = self.verdict(words, signals, hypotheses, coverages, results, memory)
+        coverages = self.coverages(search_query(words, signals), hypotheses) if hits else [0.0] * len(hypotheses)
+        verdict = self.verdict(words, signals, hypotheses, coverages, results, memory, topic)
         with installed_flags(results):
             answer = compose(self.library, question, signals, verdict, results, ruled_out, facts, lang, memory)
         if hits and self.index.limits:
@@ -159,6 +161,13 @@ class Assistant:
         history = [(turn.text, turn.answer.text) for turn in memory.turns]
         return (yield from write(offline, Brief(tools, history), self.settings, cancelled))
 
+    def coverages(self, query: str, hypotheses: Sequence[Hypothesis]) -> list[float]:
+        """How much of the query each document covers."""
+        from kb.search import coverage
+
+        found = coverage(self.index, query, [h.document.id for h in hypotheses])
+        return [found.get(h.document.id, 0.0) for h in hypotheses]
+
     def known(self, signals: Signals) -> Signals:
         """The signals without lines of documents that were removed since they were read."""
         names = {(s.document, s.name) for s in self.library.signatures}
@@ -186,7 +195,13 @@ class Assistant:
         return hits, coverage(self.index, query, [h.document for h in hits])
 
     def look(
-        self, question: Question, hypotheses: Sequence[Hypothesis], steps: list[Step], memory: Memory
+        self,
+        question: Question,
+        hypotheses: Sequence[Hypothesis],
+        steps: list[Step],
+        memory: Memory,
+        signals: Signals,
+        topic: Topic,
     ) -> Generator[Event, None, list[ProbeResult]]:
         """The recorded host's readings, or the probes that the leading hypotheses ask for, in parallel under one deadline.
 
@@ -196,7 +211,9 @@ class Assistant:
             from probes.registry import replay
 
             return list(replay(question.host).values())
-        names = wanted_probes(hypotheses) if question.use_probes else []
+        ours = bool(topic.terms) or signals.has_log or bool(signals.command) or complains(question.text)
+        in_doubt = signals.has_errors or complains(question.text)
+        names = wanted_probes(hypotheses, in_doubt) if question.use_probes and ours else []
         if question.use_probes and memory.follows:
             from probes.registry import probe_names
 
@@ -221,6 +238,7 @@ class Assistant:
         coverages: Sequence[float],
         results: Sequence[ProbeResult],
         memory: Memory,
+        topic: Topic,
     ) -> Verdict:
         """What it comes to. A fault whose every fix was tried is not named again as if nothing had been said."""
         if memory.kind == "solved":
@@ -229,7 +247,6 @@ class Assistant:
             return first_found(hypotheses)
         statuses = [r.status for r in results]
         ailing, calm = "critical" in statuses or "warning" in statuses, statuses.count("ok") >= CALM_PROBES
-        topic = self.topic(words, bool(coverages))
         found = judge(words, signals, hypotheses, coverages, topic, ailing, calm and not ailing)
         if found.ranked and exhausted(found.ranked[0][0], memory):
             return Verdict("insufficient", found.ranked, "every fix was tried")
@@ -319,11 +336,16 @@ def run_step(
     return value
 
 
-def wanted_probes(hypotheses: Sequence[Hypothesis]) -> list[str]:
-    """The probes whose facts the three leading documents name, and the installed versions."""
+def wanted_probes(hypotheses: Sequence[Hypothesis], in_doubt: bool) -> list[str]:
+    """The probes whose facts the three leading documents name, and the installed versions; all that may run unasked where
+    something is wrong and no line says what."""
     from kb.expressions import names_in
     from kb.facts import probe_of
 
+    if in_doubt and not any(h.is_cause for h in hypotheses):
+        from probes.registry import checkup_names
+
+        return list(checkup_names(Target()))
     wanted = {"versions"}
     for hypothesis in hypotheses[:3]:
         expressions = [r.when for r in hypothesis.document.readings] + [

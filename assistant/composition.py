@@ -9,12 +9,12 @@ from typing import Any
 from assistant import refused_flags
 from assistant.conversation import Memory, exhausted, preface, untried
 from assistant.diagnosis import Verdict
-from assistant.fixes import Engine, fixes_for, release_sentence
+from assistant.fixes import NOTHING_GIVEN, Engine, fixes_for, release_sentence
 from assistant.grounding import ground
 from assistant.hypotheses import Hypothesis
 from assistant.refused_flags import refused_flags_fix
 from assistant.signals import Signals, model_in
-from assistant.types import Answer, Diagnosis, Evidence, EvidenceKind, Question, RuledOut
+from assistant.types import Answer, ComputedValue, Diagnosis, Evidence, EvidenceKind, Question, RuledOut
 from assistant.wording import say
 from assistant.writer import write_diagnosis, write_insufficient, write_others, write_sources
 from kb.library import Library
@@ -22,6 +22,7 @@ from kb.types import Document, Language, Reading
 from probes.types import ProbeResult
 
 FIRST = Memory()
+MEMORY = "memory"  # the family of faults whose remedy is a number
 DIAGNOSES = 3
 LEAST_OTHER = 0.3
 LETTERS: dict[EvidenceKind, str] = {"document": "K", "probe": "P", "log": "L", "command": "C"}
@@ -121,15 +122,27 @@ def compose_diagnosed(
         r for i, r in enumerate(verdict.ranked[:DIAGNOSES]) if i == 0 or r[1] >= LEAST_OTHER or verdict.why == "closest"
     ]
     model = model_in(signals.command)
+    sizes = sizes_of(question, signals, facts) if ranked[0][0].document.family == MEMORY else NOTHING_GIVEN
     diagnoses = [
         untried(
             diagnose(
-                library.get(h.document.id, lang), h, sure, probes, facts, engine, model, ledger, lang, signals.command
+                library.get(h.document.id, lang),
+                h,
+                sure,
+                probes,
+                facts,
+                engine,
+                model,
+                ledger,
+                lang,
+                signals.command,
+                sizes if h.document.family == MEMORY else NOTHING_GIVEN,
             ),
             memory,
         )
         for h, sure in ranked
     ]
+    diagnoses[0] = with_sizes(diagnoses[0], sizes)
     diagnoses[0] = with_refused_flags(diagnoses[0], signals, engine, ledger, lang)
     out = tuple(RuledOut(h.document.id, f"{r.when}") for h, r in ruled_out)
     diagnoses[0] = replace(diagnoses[0], ruled_out=out)
@@ -151,6 +164,23 @@ def compose_diagnosed(
     text, struck = ground("\n".join(parts), {e.id: f"{e.source}\n{e.text}" for e in ledger.evidence}, brought)
     warnings = [say("struck", lang, what=", ".join(struck))] if struck else []
     return Answer(verdict.status, lang, tuple(diagnoses), ledger.evidence, tuple(warnings), text=text.strip())
+
+
+def sizes_of(question: Question, signals: Signals, facts: Mapping[str, Any]) -> Mapping[str, ComputedValue]:
+    """What the user's model takes and what fits, where model and memory are known."""
+    from assistant.sizing import sized
+
+    return sized(signals, facts, log="\n".join(question.logs.values()))
+
+
+def with_sizes(diagnosis: Diagnosis, sizes: Mapping[str, ComputedValue]) -> Diagnosis:
+    """The diagnosis with what fits beside its first fix, where the fix's own commands do not hold it."""
+    if not sizes or not diagnosis.fixes:
+        return diagnosis
+    first = diagnosis.fixes[0]
+    told = {(c.value, c.unit) for c in first.computed}
+    more = tuple(c for name, c in sizes.items() if name.startswith("sized_") and (c.value, c.unit) not in told)
+    return replace(diagnosis, fixes=(replace(first, computed=(*first.computed, *more)), *diagnosis.fixes[1:]))
 
 
 def with_refused_flags(
@@ -188,8 +218,9 @@ def diagnose(
     ledger: Ledger,
     lang: Language,
     user_command: str = "",
+    given: Mapping[str, ComputedValue] = NOTHING_GIVEN,
 ) -> Diagnosis:
-    """One hypothesis as a diagnosis, its evidence entered in the ledger."""
+    """One hypothesis as a diagnosis, its evidence entered in the ledger; `given` see `assistant.fixes.adapt`."""
     path = f"kb/docs/{document.path}"
     supporting = [
         ledger.cite(
@@ -211,7 +242,7 @@ def diagnose(
         )
         for i, fix in enumerate(document.fixes)
     }
-    fixes = fixes_for(document, engine, facts, model, lang, cites, user_command, hypothesis.document.fixes)
+    fixes = fixes_for(document, engine, facts, model, lang, cites, user_command, hypothesis.document.fixes, given)
     return Diagnosis(
         document.id,
         document.title,

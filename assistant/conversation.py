@@ -184,9 +184,10 @@ def after_tried(hypotheses: Sequence[Hypothesis], memory: Memory) -> list[Hypoth
 
 
 def exhausted(hypothesis: Hypothesis, memory: Memory) -> bool:
-    """Whether every fix of a document was tried in this conversation."""
-    fixes = hypothesis.document.fixes
-    return bool(fixes) and all((hypothesis.document.id, place) in memory.tried for place in range(len(fixes)))
+    """Whether every fix that was shown for a document was tried in this conversation."""
+    name = hypothesis.document.id
+    shown = [d.fixes for turn in memory.turns for d in turn.answer.diagnoses[:1] if d.id == name and d.fixes]
+    return any(all((name, fix.place) in memory.tried for fix in fixes) for fixes in shown)
 
 
 def untried(diagnosis: Diagnosis, memory: Memory) -> Diagnosis:

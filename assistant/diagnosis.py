@@ -66,7 +66,9 @@ def decisive(hypotheses: Sequence[Hypothesis], root: RootException | None) -> bo
 
 def stands_at(match: Match, root: RootException) -> bool:
     """Whether a line is that of the root exception, or one of the lines of its message."""
-    return any(hit.path == root.path and 0 <= hit.line - root.line <= MESSAGE_LINES for hit in (match.first, match.last))
+    return any(
+        hit.path == root.path and 0 <= hit.line - root.line <= MESSAGE_LINES for hit in (match.first, match.last)
+    )
 
 
 def confidence(hypothesis: Hypothesis, second: Hypothesis | None, coverage: float) -> float:
@@ -76,7 +78,7 @@ def confidence(hypothesis: Hypothesis, second: Hypothesis | None, coverage: floa
         if second is not None and second.is_cause:
             value -= 0.15 * max(0.0, 1 - (hypothesis.score - second.score) / 0.2)
     else:
-        value = 0.15 + 0.5 * coverage + 0.1 * len(hypothesis.supporting)
+        value = 0.15 + 0.5 * coverage + 0.1 * len(hypothesis.supporting) + 0.6 * hypothesis.alarm
     return round(min(max(value, 0.05), 0.97), 2)
 
 
@@ -116,22 +118,22 @@ def judge(
     if ranked and ranked[0][0].is_cause:
         return Verdict("diagnosed", ranked)
     shown = signals.has_log or signals.command or signals.matches
-    complains = bool(COMPLAINT.search(question))
+    failing = complains(question)
     if not topic.terms and not (shown and signals.is_ours):
         return Verdict("insufficient" if not shown and is_cry_for_help(question, topic) else "out_of_scope", ranked)
     if is_healthy(question, signals, ailing, calm):
         return Verdict("healthy", ranked)
     near = nearest(hypotheses, coverages)
-    asks_way = asks_how(question) and not complains and not ASKS_REMEDY.search(question)
-    if signals.names_cause or (signals.has_log and complains and topic.is_telling and not asks_way):
+    asks_way = asks_how(question) and not failing and not ASKS_REMEDY.search(question)
+    if signals.names_cause or (signals.has_log and failing and topic.is_telling and not asks_way):
         return closest(near, ranked)
     if signals.has_log and (signals.has_errors or not question.strip()) and not asks_how(question):
         return Verdict("insufficient", ranked, "no known error line")
-    if not near or not (topic.is_telling or asks_way):
+    if not near or not (topic.is_telling or asks_way or (near[0][0].alarm and failing)):
         return Verdict("insufficient", ranked, "nothing specific was said")
     top, covered = near[0]
     howto = top.document.kind == "howto"
-    if covered + SUPPORTED * len(top.supporting) < (HOWTO_COVERAGE if howto else FAULT_COVERAGE):
+    if covered + SUPPORTED * len(top.supporting) + top.alarm < (HOWTO_COVERAGE if howto else FAULT_COVERAGE):
         return Verdict("insufficient", ranked, "weak match")
     sure = tuple((h, confidence(h, None, c)) for h, c in near[:5])
     return Verdict("howto" if howto or asks_way else "diagnosed", sure)
@@ -165,7 +167,7 @@ def nearest(hypotheses: Sequence[Hypothesis], coverages: Sequence[float]) -> lis
 def nearness(hypothesis: Hypothesis, covered: float) -> float:
     """0…1 and a little: the hit's score and how much of the question it covers, half each, moved by the readings."""
     score = ((hypothesis.hit.score if hypothesis.hit else 0.0) + covered) / 2
-    return score + SUPPORTED * len(hypothesis.supporting) - SUPPORTED * len(hypothesis.contradicting)
+    return score + hypothesis.alarm + SUPPORTED * len(hypothesis.supporting) - SUPPORTED * len(hypothesis.contradicting)
 
 
 def closest(near: Sequence[tuple[Hypothesis, float]], ranked: Sequence[tuple[Hypothesis, float]]) -> Verdict:
@@ -179,13 +181,18 @@ def closest(near: Sequence[tuple[Hypothesis, float]], ranked: Sequence[tuple[Hyp
 def is_near(hypothesis: Hypothesis) -> bool:
     """Whether the search brought a document up that could be the cause of an error."""
     follows = {s.role for s in hypothesis.document.signatures} == {"consequence"}
-    return hypothesis.hit is not None and not hypothesis.is_consequence and not follows
+    return (hypothesis.hit is not None or hypothesis.alarm > 0) and not hypothesis.is_consequence and not follows
 
 
 def is_cry_for_help(question: str, topic: Topic) -> bool:
     """Whether someone says that something of theirs is broken, and nothing else."""
     helpless = CALL_FOR_HELP.search(question) and not asks_how(question)
     return not topic.is_foreign and bool(COMPLAINT.search(question) or helpless)
+
+
+def complains(question: str) -> bool:
+    """Whether the words say that something does not work."""
+    return bool(COMPLAINT.search(question))
 
 
 def asks_how(question: str) -> bool:

@@ -13,6 +13,7 @@ from assistant.wording import say
 from kb.expressions import arithmetic, evaluate, shown
 from kb.types import Command, Document, Language, Remedy
 
+NOTHING_GIVEN: Mapping[str, ComputedValue] = {}
 PLACEHOLDER = re.compile(r"\{\{\s*(\w+)\s*(?:\|([^}]*))?\}\}")
 
 
@@ -88,14 +89,16 @@ def adapt(
     cites: tuple[str, ...],
     user_command: str = "",
     words: Remedy | None = None,
+    given: Mapping[str, ComputedValue] = NOTHING_GIVEN,
 ) -> Fix | None:
     """The fix for this machine; None where its condition is known to be false, or no command holds for the release.
 
-    `words` is the same fix in English, by which the user's command is changed alike in every language.
+    `words` is the same fix in English, by which the user's command is changed alike in every language. `given` are values
+    worked out for this model and these GPUs, which go before the document's formulas of the same name.
     """
     if remedy.when and evaluate(remedy.when, facts) is False:
         return None
-    computed = computed_values(document, facts)
+    computed = {**computed_values(document, facts), **given}
     values = {**facts, **{name: c.value for name, c in computed.items()}}
     commands, flags, used = [], [], set[str]()
     patched: str | None = None
@@ -173,6 +176,7 @@ def fixes_for(
     cite: dict[int, str],
     user_command: str = "",
     words: Sequence[Remedy] = (),
+    given: Mapping[str, ComputedValue] = NOTHING_GIVEN,
 ) -> tuple[Fix, ...]:
     """Every fix of a document that holds here, in the document's order; `cite` maps a fix's place to its evidence id.
 
@@ -189,6 +193,7 @@ def fixes_for(
             (cite[i],) if i in cite else (),
             user_command,
             words[i] if i < len(words) else None,
+            given,
         )
         for i, remedy in enumerate(document.fixes)
     )

@@ -8,17 +8,25 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from assistant.signals import Signals
-from kb.expressions import evaluate
+from kb.expressions import evaluate, names_in
+from kb.facts import probes_of
 from kb.library import Library
 from kb.search import Hit
 from kb.types import Document, Reading, Signature
 from probes.scanner import Match
+from probes.types import ProbeResult, Status
 
 # Weights of what speaks for a document. A cause that is the root exception, alone, comes to 0.9; a document that only
 # search brought up stays under 0.5. Found on our own cases; no single one moves a decision by itself.
 SPECIFIC, ROOT, EARLY, SEARCH, READING, CONTRADICTED, FOREIGN = 0.45, 0.30, 0.10, 0.15, 0.06, 0.20, 0.30
 CONSEQUENCE, CONTEXT = 0.25, 0.10
 OWN = 0.05  # a user's runbook that copies a shipped document's line stands behind it
+ALARMS = {"critical": 0.5, "warning": 0.3}
+NO_STATUSES: Mapping[str, Status] = {}
+# What a machine is, wrong or not: a reading of these alone brings no document up.
+STANDING = frozenset(
+    {"gpu_count", "gpu_total_gib", "gpu_name", "gpu_compute_capability", "gpu_mig", "gpu_process_count"}
+)
 NEAR_LINES = 80  # a traceback of vLLM has 20 to 60 frames
 
 
@@ -33,6 +41,8 @@ class Hypothesis:
     supporting: tuple[Reading, ...] = ()
     contradicting: tuple[Reading, ...] = ()
     folded: tuple[str, ...] = ()
+    alarm: float = 0.0
+    """How much a probe's warning weighs that speaks for it: 0 where none does."""
 
     @property
     def is_cause(self) -> bool:
@@ -162,10 +172,34 @@ def _explainer(name: str, explained: Mapping[str, str]) -> str:
     return name
 
 
+def alarmed(library: Library, hypotheses: Sequence[Hypothesis], results: Sequence[ProbeResult]) -> list[Hypothesis]:
+    """The hypotheses, and every fault for which a probe speaks that itself found something wrong, whatever the words were."""
+    known = {h.document.id for h in hypotheses}
+    found = {r.probe: r for r in results if r.status in ALARMS}
+    facts = {name: value for r in found.values() for name, value in r.facts.items()}
+    more = []
+    for name in library.by_id if found else ():
+        document = library.get(name)
+        if name not in known and document.kind == "fault" and any(speaks(r, facts) for r in document.readings):
+            more.append(Hypothesis(document, 0.0))
+    return [*hypotheses, *more]
+
+
+def speaks(reading: Reading, facts: Mapping[str, Any]) -> bool:
+    """Whether a reading speaks for its document by more than what the machine is."""
+    return reading.speaks == "for" and not names_in(reading.when) <= STANDING and evaluate(reading.when, facts) is True
+
+
+def alarm_of(supporting: Sequence[Reading], statuses: Mapping[str, Status]) -> float:
+    """The gravest status of the probes behind the readings that speak for a document."""
+    telling = [r for r in supporting if not names_in(r.when) <= STANDING]
+    return max((ALARMS.get(statuses.get(p, "ok"), 0.0) for r in telling for p in probes_of(r.when)), default=0.0)
+
+
 def weigh(
-    hypotheses: Sequence[Hypothesis], facts: Mapping[str, Any]
+    hypotheses: Sequence[Hypothesis], facts: Mapping[str, Any], statuses: Mapping[str, Status] = NO_STATUSES
 ) -> tuple[list[Hypothesis], list[tuple[Hypothesis, Reading]]]:
-    """Scores with the readings for and against; and what a reading ruled out."""
+    """Scores with the readings for and against; and what a reading ruled out. `statuses` are the probes' by name."""
     kept, ruled_out = [], []
     for hypothesis in hypotheses:
         held = [r for r in hypothesis.document.readings if evaluate(r.when, facts) is True]
@@ -176,5 +210,6 @@ def weigh(
         supporting = tuple(r for r in held if r.speaks == "for")
         contradicting = tuple(r for r in held if r.speaks != "for")
         score = hypothesis.score + READING * min(len(supporting), 2) - CONTRADICTED * min(len(contradicting), 2)
-        kept.append(replace(hypothesis, score=score, supporting=supporting, contradicting=contradicting))
+        alarm = alarm_of(supporting, statuses)
+        kept.append(replace(hypothesis, score=score, supporting=supporting, contradicting=contradicting, alarm=alarm))
     return sorted(kept, key=rank), ruled_out

@@ -109,6 +109,15 @@ WORDING: dict[str, dict[Language, str]] = {
     },
 }
 
+# What a computed value is, where its name is not a word.
+VALUES: dict[str, dict[Language, str]] = {
+    "fitting_model_len": {"en": "longest context that fits", "zh": "能容纳的最长上下文"},
+    "sized_model_len": {"en": "longest context that fits", "zh": "能容纳的最长上下文"},
+    "sized_kv_tokens": {"en": "tokens that fit in the KV cache", "zh": "KV 缓存能容纳的 token 数"},
+    "sized_weights_gib": {"en": "weights per GPU", "zh": "每张 GPU 的权重"},
+    "sized_tensor_parallel": {"en": "fewest GPUs on which it fits", "zh": "至少需要的 GPU 数"},
+}
+
 RISKS: dict[str, dict[Language, str]] = {
     "read-only": {"en": "read-only", "zh": "只读"},
     "restart": {"en": "restarts the server", "zh": "需要重启服务"},

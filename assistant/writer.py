@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from assistant.types import Diagnosis, Evidence, Fix
-from assistant.wording import RISKS, say
+from assistant.wording import RISKS, VALUES, say
 from kb.types import Document, Language
 
 LINK = re.compile(r"\[\[([^\]]+)\]\]")
@@ -64,9 +64,15 @@ def write_fix(place: int, fix: Fix, lang: Language) -> list[str]:
     if fix.patched_command:
         lines += [f"{say('patched', lang)}:", "", "```bash", fix.patched_command, "```", ""]
     lines += [
-        f"- {say('computed', lang, name=c.name, how=c.how)}{' ' + c.unit if c.unit else ''}" for c in fix.computed
+        f"- {say('computed', lang, name=named(c.name, lang), how=c.how)}{' ' + c.unit if c.unit else ''}"
+        for c in fix.computed
     ]
     return [*lines, ""] if fix.computed else lines
+
+
+def named(name: str, lang: Language) -> str:
+    """A computed value's name for people."""
+    return VALUES[name][lang] if name in VALUES else name
 
 
 def evidence_line(evidence: Evidence) -> str:

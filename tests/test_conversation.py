@@ -64,8 +64,8 @@ def test_which_fixes_were_tried(text: str, places: list[int]) -> None:
 
 
 @pytest.fixture
-def assistant(tmp_path: Path) -> Assistant:
-    return Assistant(Settings(home=str(tmp_path)))
+def assistant(home: Path, tmp_path: Path) -> Assistant:
+    return Assistant(Settings(home=str(home), threads_url=f"sqlite:///{tmp_path / 'threads.sqlite3'}"))
 
 
 def ask(assistant: Assistant, text: str, **parts: object) -> Answer:
@@ -129,8 +129,8 @@ def test_readings_are_compared_with_those_before(assistant: Assistant) -> None:
     assert "gpu_free_gib: 0.5 → 22.1" in answer.text
 
 
-def test_an_answer_is_given_where_threads_cannot_be_kept(tmp_path: Path) -> None:
-    broken = Assistant(Settings(home=str(tmp_path), threads_url=f"sqlite:///{tmp_path}/none/x.sqlite3"))
+def test_an_answer_is_given_where_threads_cannot_be_kept(home: Path, tmp_path: Path) -> None:
+    broken = Assistant(Settings(home=str(home), threads_url=f"sqlite:///{tmp_path}/none/x.sqlite3"))
     answer = ask(broken, "vLLM dies", logs={"vllm.log": LOG})
     assert answer.status == "diagnosed"
     assert any("could not be kept" in warning for warning in answer.warnings)
