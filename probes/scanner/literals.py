@@ -18,7 +18,8 @@ _LETTERS = bytes(b | 32 if 65 <= b <= 90 else b if 97 <= b <= 122 or b == 95 els
 _COMMON = (
     "line in file the of to is a and for not on at by with from error info warning debug traceback most recent call last model"
     " enginecore apiserver worker vllmworker engine core pid rank reqs running waiting request tokens token throughput gpu kv"
-    " cache usage http post get py self return raise import vllm sglang torch python packages site lib"
+    " cache usage http post get py self return raise import vllm sglang torch python packages site lib avg generation prompt"
+    " prefix hit rate loading weights seconds"
 )
 _COMMON_WORDS = frozenset(_COMMON.split())
 ALTERNATIVES = 24

@@ -3,12 +3,14 @@
 Two steps. A finder says which patterns may match and from where on, by the literals that a match must hold: in plain
 Python (here, for small texts) or with Hyperscan (`hyper`, for large ones). Then `LineMatcher` tries the pattern on the
 lines that hold a literal; so both finders end in the same answer, and only patterns that may match are compiled.
+Where a log is full of a pattern's literal, Hyperscan learns the whole pattern and says itself which lines match.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from probes.scanner.expressions import UnsupportedError, expression
@@ -28,10 +30,18 @@ class Found(NamedTuple):
     last: int
 
 
-class Finder(Protocol):
-    """Says which patterns may match in `data[:end]`, each with an offset before or in its first possible line."""
+class Places(NamedTuple):
+    """Where patterns may match in a block: an offset before or in the first line that can; and where they do match: an
+    offset in each such line, some lines more than once. No pattern is in both."""
 
-    def find(self, data: bytes | bytearray, end: int) -> list[tuple[int, int]]: ...
+    possible: dict[int, int]
+    certain: dict[int, list[int]]
+
+
+class Finder(Protocol):
+    """Says which patterns match in `data[:end]`, or may."""
+
+    def find(self, data: bytes | bytearray, end: int) -> Places: ...
 
 
 class PythonFinder:
@@ -41,14 +51,14 @@ class PythonFinder:
         self._needles = [needles_of(pattern) for pattern in patterns]
         self._caseless = [ignores_case(pattern) for pattern in patterns]
 
-    def find(self, data: bytes | bytearray, end: int) -> list[tuple[int, int]]:
+    def find(self, data: bytes | bytearray, end: int) -> Places:
         text = bytes(data[:end])
         words = Vocabulary(text)
         lowered: bytes | None = None
-        found = []
+        found = {}
         for i, needles in enumerate(self._needles):
             if not needles:
-                found.append((i, 0))
+                found[i] = 0
             elif words.may_hold(needles):
                 lowered = text.lower() if self._caseless[i] and lowered is None else lowered
                 places = [
@@ -56,14 +66,18 @@ class PythonFinder:
                     for n in needles
                 ]
                 if any(place >= 0 for place in places):
-                    found.append((i, min(place for place in places if place >= 0)))
-        return found
+                    found[i] = min(place for place in places if place >= 0)
+        return Places(found, {})
 
 
 class LineMatcher:
-    """Tries patterns on lines, as UTF-8 bytes. Patterns are compiled when they are first tried, and kept."""
+    """Tries patterns on lines, as UTF-8 bytes. Patterns are compiled when they are first tried, and kept.
+
+    `tried` counts the lines that each pattern was tried on.
+    """
 
     def __init__(self, patterns: Sequence[str]) -> None:
+        self.tried: Counter[int] = Counter()
         self._patterns = patterns
         self._compiled: dict[int, re.Pattern[bytes]] = {}
         self._counters: dict[int, re.Pattern[bytes] | None] = {}
@@ -75,14 +89,16 @@ class LineMatcher:
         if i in self._frequent:
             return self._count(i, data, end, start)
         search = self._pattern(i).search
-        lines, first, last = 0, -1, -1
-        for tried, (at, stop) in enumerate(LinesWith(self._patterns[i], data, end).from_line(start)):
+        tried, lines, first, last = 0, 0, -1, -1
+        for at, stop in LinesWith(self._patterns[i], data, end).from_line(start):
             if tried == LINES_TRIED and self._counter(i):
                 self._frequent.add(i)
                 return self._count(i, data, end, start)
+            tried += 1
             if search(data[at:stop]):
                 first = at if not lines else first
                 last, lines = at, lines + 1
+        self.tried[i] += tried
         return Found(i, lines, first, last) if lines else None
 
     def has(self, i: int, data: bytes | bytearray, end: int, offset: int) -> bool:
@@ -167,6 +183,19 @@ class LinesWith:
             to = text.find(NEWLINE, at, self._end)
             yield begin, to if to >= 0 else self._end
             stop = begin - 1
+
+
+def lines_at(i: int, offsets: Iterable[int], data: bytes | bytearray, end: int) -> Found:
+    """The lines of `data[:end]` in which the offsets lie, of which there is at least one, ascending."""
+    lines, stop = 0, -1
+    first = last = -1
+    for offset in offsets:
+        if offset > stop:
+            stop = data.find(NEWLINE, offset, end)
+            stop = stop if stop >= 0 else end
+            first = offset if not lines else first
+            last, lines = offset, lines + 1
+    return Found(i, lines, first, last)
 
 
 def ignores_case(pattern: str) -> bool:

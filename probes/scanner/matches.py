@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,7 +10,7 @@ from typing import NamedTuple
 from kb.types import Signature
 from probes.scanner.blocks import Block
 from probes.scanner.hits import Counter, Seen, count_line_ends, hit_of, number_lines, see
-from probes.scanner.matcher import LineMatcher
+from probes.scanner.matcher import LineMatcher, Places, lines_at
 from probes.scanner.types import Match
 
 COUNTED = 10_000
@@ -41,18 +42,31 @@ class Matches:
         self._before: _Place | None = None
         self.count_line_ends: Counter = count_line_ends
 
-    def note(self, block: Block, path: str, file: int, line: int, places: dict[int, int]) -> int:
+    @property
+    def tried(self) -> collections.Counter[int]:
+        """On how many lines each signature was tried."""
+        return self._matcher.tried
+
+    @property
+    def enough(self) -> set[int]:
+        """The signatures that are counted to the limit."""
+        return {i for i in self._first if self._is_counted(i)}
+
+    def note(self, block: Block, path: str, file: int, line: int, places: Places) -> int:
         """Note what is in a block whose first line has the number `line`; returns the number of the line behind it.
 
-        `places` says from where on a signature may match; those that are not in it do not.
+        `places` says where signatures match or may match; those that are not in it do not.
         """
+        text, end = block.text, block.end
         place = _Place(block, path, file, line)
         enough = {
-            i: at for i, at in places.items() if self._is_counted(i) and self._matcher.has(i, block.text, block.end, at)
+            i: at for i, at in places.possible.items() if self._is_counted(i) and self._matcher.has(i, text, end, at)
         }
+        enough |= {i: offsets[0] for i, offsets in places.certain.items() if self._is_counted(i)}
         self._find_last(set(enough))
-        rest = ((i, at) for i, at in places.items() if not self._is_counted(i))
-        found = [f for i, at in rest if (f := self._matcher.match(i, block.text, block.end, at))]
+        found = [lines_at(i, offsets, text, end) for i, offsets in places.certain.items() if not self._is_counted(i)]
+        rest = ((i, at) for i, at in places.possible.items() if not self._is_counted(i))
+        found += [f for i, at in rest if (f := self._matcher.match(i, text, end, at))]
         offsets = {offset for f in found for offset in (f.first, f.last)}
         numbers = number_lines(block, sorted(offsets | {block.end}), line, self.count_line_ends)
         for f in found:

@@ -6,17 +6,21 @@ import io
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from kb.types import Signature
 from probes.reading.mask import mask
 from probes.scanner.blocks import BLOCKS_AHEAD, Block, read_blocks
 from probes.scanner.failures import MENTION, TRACEBACK, Failures
 from probes.scanner.hits import count_line_ends, fast_counter
-from probes.scanner.matcher import Finder, PythonFinder
+from probes.scanner.matcher import Finder, Places, PythonFinder
 from probes.scanner.matches import Matches
 from probes.scanner.sources import oldest_first, open_stream
 from probes.scanner.streams import ByteStream, DamagedError, unpack
 from probes.scanner.types import FileRead, ScanError, ScanReport
+
+if TYPE_CHECKING:
+    from probes.scanner.hyper import HyperFinder
 
 SMALL_BYTES = 4 << 20
 """Up to here plain Python is faster than importing Hyperscan (20 ms) and compiling 600 signatures' literals (20 ms)."""
@@ -104,7 +108,7 @@ class _Scan:
         self._special = range(len(signatures), len(self._patterns))
         self._on_progress = on_progress
         self._python: Finder | None = None
-        self._hyper: Finder | None = None
+        self._hyper: HyperFinder | None = None
         self._may_have_hyper = True
         self._matches = Matches(signatures)
         self._failures = Failures()
@@ -117,8 +121,10 @@ class _Scan:
         self._failures.begin(path)
         try:
             for block, places in self._blocks(stream, path, size):
-                self._failures.note(block, line, *(places.pop(i, None) for i in self._special))
+                self._failures.note(block, line, *(places.possible.pop(i, None) for i in self._special))
                 line = self._matches.note(block, path, len(self._files), line, places)
+                if self._hyper:
+                    self._hyper.learn(self._matches.tried, self._matches.enough)
                 total += block.raw
                 if total > LARGE_BYTES and self._matches.count_line_ends is count_line_ends:
                     self._matches.count_line_ends = fast_counter()
@@ -145,7 +151,7 @@ class _Scan:
             warnings=tuple(self._warnings),
         )
 
-    def _blocks(self, stream: ByteStream, path: str, size: int) -> Iterator[tuple[Block, dict[int, int]]]:
+    def _blocks(self, stream: ByteStream, path: str, size: int) -> Iterator[tuple[Block, Places]]:
         """Blocks, and where in each a pattern may match first."""
         total, blocks = 0, read_blocks(stream, path)
         for block in blocks:
@@ -154,9 +160,9 @@ class _Scan:
                 yield from _find_ahead(finder, block, blocks)
                 return
             self._python = self._python or PythonFinder(self._patterns)
-            yield block, _places(self._python.find(block.text, block.end))
+            yield block, self._python.find(block.text, block.end)
 
-    def _hyper_finder(self) -> Finder | None:
+    def _hyper_finder(self) -> HyperFinder | None:
         """Hyperscan's finder, made when first needed; None where Hyperscan has no wheel."""
         if self._hyper is None and self._may_have_hyper:
             try:
@@ -168,11 +174,11 @@ class _Scan:
         return self._hyper
 
 
-def _find_ahead(finder: Finder, first: Block, blocks: Iterable[Block]) -> Iterator[tuple[Block, dict[int, int]]]:
+def _find_ahead(finder: Finder, first: Block, blocks: Iterable[Block]) -> Iterator[tuple[Block, Places]]:
     """Search the next blocks in a thread (Hyperscan does without the interpreter) while the last one is read."""
     from concurrent.futures import Future, ThreadPoolExecutor
 
-    waiting: deque[tuple[Block, Future[list[tuple[int, int]]]]] = deque()
+    waiting: deque[tuple[Block, Future[Places]]] = deque()
     damage: DamagedError | None = None
     with ThreadPoolExecutor(1) as pool:
         waiting.append((first, pool.submit(finder.find, first.text, first.end)))
@@ -181,21 +187,13 @@ def _find_ahead(finder: Finder, first: Block, blocks: Iterable[Block]) -> Iterat
                 waiting.append((block, pool.submit(finder.find, block.text, block.end)))
                 if len(waiting) > BLOCKS_AHEAD:
                     ready, places = waiting.popleft()
-                    yield ready, _places(places.result())
+                    yield ready, places.result()
         except DamagedError as error:
             damage = error
         for ready, places in waiting:
-            yield ready, _places(places.result())
+            yield ready, places.result()
     if damage:
         raise damage
-
-
-def _places(found: Iterable[tuple[int, int]]) -> dict[int, int]:
-    """The first place of each pattern; a pattern with several literals may be found at several."""
-    places: dict[int, int] = {}
-    for i, place in found:
-        places[i] = min(place, places.get(i, place))
-    return places
 
 
 def _text_bytes(name: str) -> int:
