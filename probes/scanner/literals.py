@@ -19,7 +19,7 @@ _COMMON = (
     "line in file the of to is a and for not on at by with from error info warning debug traceback most recent call last model"
     " enginecore apiserver worker vllmworker engine core pid rank reqs running waiting request tokens token throughput gpu kv"
     " cache usage http post get py self return raise import vllm sglang torch python packages site lib avg generation prompt"
-    " prefix hit rate loading weights seconds"
+    " prefix hit rate loading weights seconds failed initialization chat completions"
 )
 _COMMON_WORDS = frozenset(_COMMON.split())
 ALTERNATIVES = 24
@@ -118,9 +118,9 @@ def _is_text(token: str) -> bool:
 
 
 def _worth(literals: tuple[str, ...]) -> tuple[int, int]:
-    """Letters count, but those of words that every log is full of do not; of several literals the poorest counts."""
+    """Letters count (and long numbers), but not those of words that every log is full of; of several literals the poorest."""
     return min(((_rare_letters(literal), len(literal)) for literal in literals), default=(0, 0))
 
 
 def _rare_letters(literal: str) -> int:
-    return sum(len(word) for word in re.findall("[a-z]{2,}", literal.lower()) if word not in _COMMON_WORDS)
+    return sum(len(word) for word in re.findall(r"[a-z]{2,}|\d{3,}", literal.lower()) if word not in _COMMON_WORDS)
