@@ -32,7 +32,7 @@
     },
     go(name) {
       if (name !== thread()) history.pushState(null, '', address(name));
-      if (innerWidth < 640 && document.querySelector('#threads.open')) cart.toggle('threads'); // it covers the conversation
+      if (!name) cart.uncover();
       return cart.now();
     },
     forget() {
@@ -45,6 +45,9 @@
     turn() {
       write('lang', cart.now().lang === 'zh' ? 'en' : 'zh');
       return cart.now();
+    },
+    uncover() { // a narrow screen's panel covers the conversation
+      if (innerWidth < 640 && document.querySelector('#threads.open')) cart.toggle('threads');
     },
     toggle(panel) { document.querySelector(`#${panel} .toggle-button`)?.click(); },
     save(file) {
@@ -67,6 +70,7 @@
   window.cart = cart;
   addEventListener('popstate', () => location.reload());
   document.addEventListener('click', (event) => {
+    if (event.target.matches?.('#thread-list input')) cart.uncover();
     const cite = event.target.closest?.('#talk a.cite');
     if (!cite) return;
     event.preventDefault();
