@@ -21,16 +21,18 @@ def document_chunks(document: Document, folder: Path = SHIPPED) -> list[Chunk]:
         parent = title if level == 2 else parent
         end = marks[i + 1][2] if i + 1 < len(marks) else len(lines)
         spans.append(((title,) if level == 2 else (parent, title), line, end))
-    chunks = []
+    chunks: list[Chunk] = []
     for heading, start, end in spans:
         first, last = _trimmed(lines, start + bool(heading), end)
         span = "\n".join(lines[first:last])
         if not heading:
             span = opening(document)
         if span.strip():
+            name = "/".join((document.id, document.language, *heading))
+            twice = any(chunk.id == name for chunk in chunks)
             chunks.append(
                 Chunk(
-                    id="/".join((document.id, document.language, *heading)),
+                    id=f"{name}/{offset + first + 1}" if twice else name,
                     document=document.id,
                     title=document.title,
                     language=document.language,

@@ -54,6 +54,8 @@ def check_form(document: Document) -> Iterator[str]:
         for fix in document.fixes
         if fix.risk not in RISKS
     )
+    titles = [fix.title for fix in document.fixes]
+    yield from (f"fix {title!r} stands there twice" for title in dict.fromkeys(titles) if titles.count(title) > 1)
     yield from (f"fix {fix.title!r} has no text" for fix in document.fixes if not fix.text)
 
 
