@@ -246,11 +246,14 @@ def test_a_long_paste_becomes_a_file_and_is_read_whole(visit: Open) -> None:
 
 def test_the_panel_of_this_host_draws_gpus_and_engines(visit: Open, pictures: Path) -> None:
     with visit(color_scheme="dark") as page:
+        ask(page, KV)
+        page.get_by_role("button", name="Conversations").first.click()
         page.get_by_role("button", name="This host").press("Enter")
         expect(page.locator("#findings .finding").first).to_be_visible(timeout=WAIT_MILLISECONDS)
         expect(page.get_by_role("img", name="GPU memory: GPU 0 89%")).to_be_visible()
         expect(page.get_by_role("img", name="GPU utilisation: GPU 0 100%")).to_be_visible()
         expect(page.get_by_role("img", name="KV cache in use")).to_be_visible()
+        page.wait_for_timeout(500)
         page.screenshot(path=pictures / "host.png")
 
 

@@ -271,7 +271,7 @@ def test_a_log_keeps_its_name_in_its_folder() -> None:
 GPU = {"gpu": {"index": 0, "name": "<b>"}, "memory": {"total_bytes": 100, "used_bytes": 75, "free_bytes": 25}}
 RESULTS = {
     "gpu_memory": from_json("gpu_memory", {"status": "ok", "summary": "<i>75 of 100</i>", "data": {"gpus": [GPU]}}),
-    "gpu_health": from_json("gpu_health", {"status": "critical", "summary": "hot", "advice": ["Cool <it>."], "data": {"gpus": [{**GPU, "utilization_ratio": 0.5}]}}),
+    "gpu_health": from_json("gpu_health", {"status": "critical", "summary": "hot", "advice": ["Cool `<it>`."], "data": {"gpus": [{**GPU, "utilization_ratio": 0.5}]}}),
     "engine_endpoint": from_json("engine_endpoint", {"status": "ok", "summary": "serves", "facts": {"kv_usage_ratio": 0.4, "requests_running": 3, "requests_waiting": 0, "ttft_p50_seconds": None}}),
 }  # fmt: skip
 
@@ -286,7 +286,11 @@ def test_the_panel_draws_what_the_probes_read() -> None:
     }
     shown = render(View(tuple(RESULTS.values()), (Sample(0.0, values), Sample(10.0, values)), 3.2), "en")
     assert shown.count("<svg") == 4 and 'aria-label="GPU memory: GPU 0 75%"' in shown
-    assert shown.index("critical") < shown.index("In order (2)") and "Cool &lt;it&gt;." in shown and "<i>" not in shown
+    assert (
+        shown.index("critical") < shown.index("In order (2)")
+        and "Cool <code>&lt;it&gt;</code>." in shown
+        and "<i>" not in shown
+    )
     assert "3 probes · 3 s ago" in shown
 
 

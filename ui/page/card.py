@@ -97,8 +97,8 @@ def with_diff(text: str, fix: Fix, old: str, lang: Language) -> str:
         return text
     block = f"```bash\n{fix.patched_command}\n```"
     new = "\n".join(line for line in fix.patched_command.splitlines() if not line.startswith("#"))
-    shown = f"{say('changed', lang)}\n\n{diff(old, new)}\n\n{block}"
-    return text.replace(block, shown, 1) if block in text else f"{text}\n\n{shown}"
+    shown = f"{diff(old, new)}\n\n{block}"
+    return text.replace(block, shown, 1) if block in text else f"{text}\n\n{say_answer('patched', lang)}:\n\n{shown}"
 
 
 def diff(old: str, new: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 import threading
 import time
 from collections import deque
@@ -30,6 +31,8 @@ PLOTS: dict[str, tuple[str, float | None]] = {
     "ttft": ("{:.2f} s", None),
 }
 """How each value is written, and the top of its plot."""
+
+CODE = re.compile(r"`([^`]+)`")
 
 Values = Mapping[str, Mapping[str, float]]
 """Readings by plot, then by line."""
@@ -128,19 +131,20 @@ def used_ratio(gpu: Mapping[str, Any]) -> float | None:
 
 def render(view: View, lang: Language) -> str:
     """The panel as HTML; every text of a probe is escaped."""
-    return f'<div class="host">{render_findings(view, lang)}{render_plots(view, lang)}</div>'
+    looked = say("looked", lang, n=len(view.results), ago=round(view.age_seconds))
+    when = f'<p class="when">{looked}</p>'
+    return f'<div class="host">{when}{render_plots(view, lang)}{render_findings(view, lang)}</div>'
 
 
 def render_findings(view: View, lang: Language) -> str:
     """What is wrong, worst first and open; what is in order or could not be read, folded."""
     by_status = {status: [r for r in view.results if r.status == status] for status in GRAVITY}
     wrong = [finding(r, lang) for r in (*by_status["critical"], *by_status["warning"])]
-    looked = say("looked", lang, n=len(view.results), ago=round(view.age_seconds))
-    parts = [f'<p class="when">{looked}</p>', *(wrong or [f"<p>{say('calm', lang)}</p>"])]
-    for status, title in (("ok", "fine"), ("unknown", "unread")):
-        if by_status[status]:
-            rows = "".join(f"<dt>{r.probe}</dt><dd>{text(summary_of(r, lang))}</dd>" for r in by_status[status])
-            summary = say(title, lang, n=len(by_status[status]))
+    parts = [f"<h3>{say('findings', lang)}</h3>", *(wrong or [f"<p>{say('calm', lang)}</p>"])]
+    for calm, title in ((by_status["ok"], "fine"), (by_status["unknown"], "unread")):
+        if calm:
+            rows = "".join(f"<dt>{r.probe}</dt><dd>{text(summary_of(r, lang))}</dd>" for r in calm)
+            summary = say(title, lang, n=len(calm))
             parts.append(f"<details><summary>{summary}</summary><dl>{rows}</dl></details>")
     return "".join(parts)
 
@@ -182,5 +186,5 @@ def series(samples: Sequence[Sample], key: str, lang: Language) -> list[Series]:
 
 
 def text(words: str) -> str:
-    """A text as it stands."""
-    return html.escape(words)
+    """A text as it stands, what is between backticks as code."""
+    return CODE.sub(r"<code>\1</code>", html.escape(words))
