@@ -201,6 +201,7 @@ def build_app(assistant: Assistant, measures: Measures, is_ready: Callable[[], b
         redoc_url=None,
     )
     app.include_router(build_router(assistant, measures), dependencies=guards)
+    include_surfaces(app, assistant, measures)
 
     @app.get("/readyz", include_in_schema=False)
     def readyz(response: Response) -> dict[str, bool]:
@@ -217,6 +218,22 @@ def build_app(assistant: Assistant, measures: Measures, is_ready: Callable[[], b
         return JSONResponse({"detail": str(error)}, 400)
 
     return app
+
+
+def include_surfaces(app: FastAPI, assistant: Assistant, measures: Measures) -> None:
+    """MCP; Slack and the webhook, each where it is set up."""
+    from ui import webhook
+    from ui.mcp_http import build_router as build_mcp_router
+    from ui.slack_events import is_configured
+
+    settings = assistant.settings
+    app.include_router(build_mcp_router(assistant, measures))
+    if is_configured(settings):
+        from ui import slack
+
+        app.include_router(slack.build_router(assistant, measures))
+    if settings.webhook_token:
+        app.include_router(webhook.build_router(assistant, measures))
 
 
 def bearer(token: str) -> Callable[..., None]:

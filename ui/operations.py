@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kb.errors import InputError
@@ -54,6 +55,40 @@ def scan_logs(assistant: Assistant, logs: Mapping[str, str]) -> dict[str, Any]:
         "matches": [match for report in reports for match in report["matches"]],
         "root": next((report["root"] for report in reports if report["root"]), None),
     }
+
+
+def size_model(
+    assistant: Assistant,
+    model: str,
+    flags: Sequence[str] = (),
+    gpu: str = "",
+    gpus: int = 1,
+    gpu_memory_bytes: int = 0,
+    release: str = "",
+) -> dict[str, Any]:
+    """What a model takes and what fits, in the form of `size --json`. Of paths, only those under the operator's model folders.
+
+    Raises InputError for a model or GPU that is not known.
+    """
+    from pathlib import Path
+
+    from assistant.sizing import find_checkpoint, setup_of
+    from kb.sizing.plan import plan
+    from probes.reading.files import Unreadable, resolve
+    from ui.cli.size import as_contract, command_of, with_gpu
+
+    if Path(model).expanduser().exists():
+        try:
+            resolve(Path(model).expanduser(), assistant.target.model_directories)
+        except Unreadable as error:
+            raise InputError(str(error)) from error
+    command, setup = command_of(model, "", list(flags), gpus, release)
+    setup, _, notes = setup_of(command, setup)
+    checkpoint = find_checkpoint(model)
+    setup = with_gpu(setup, gpu, gpu_memory_bytes)
+    found = plan(checkpoint.config, setup, checkpoint.tensors)
+    found.assumptions += [*([checkpoint.note] if checkpoint.note else []), *notes]
+    return as_contract(found, checkpoint, setup)
 
 
 def run_checkup(assistant: Assistant) -> dict[str, Any]:
@@ -141,7 +176,7 @@ def rate(assistant: Assistant, thread: str, place: int | None, helped: bool) -> 
         raise InputError(f"there is no such answer in the thread {thread[:40]!r}.")
     asked = replace(meant[-1], helped=helped)
     assistant.threads.rate(thread, asked.place, helped)
-    name = f"{thread[:12]}-{asked.place}"
+    name = f"{re.sub(r'[^A-Za-z0-9.-]', '-', thread)}-{asked.place}"
     path = assistant.settings.home_folder / "cases" / f"{name}.yaml"
     write_case(path, case_of_turn(asked, name))
     return str(path)

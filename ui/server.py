@@ -195,6 +195,11 @@ def serve(settings: Settings) -> int:
     if settings.login and not all(settings.login.partition(":")):
         raise InputError("CRASHCART_LOGIN must read NAME:PASSWORD.")
     check_port(settings.host, settings.port)
+    return run_app(lambda: Front(Assistant(settings)), settings)
+
+
+def run_app(build: Callable[[], Any], settings: Settings) -> int:
+    """Serve the application that `build` makes, once there is a loop, until interrupted."""
     import uvicorn
 
     shown = f"[{settings.host}]" if ":" in settings.host else settings.host
@@ -208,9 +213,8 @@ def serve(settings: Settings) -> int:
                 print(f"Crashcart listens on http://{shown}:{settings.port}  (Ctrl-C stops it)", flush=True)
 
     async def run() -> None:
-        front = Front(Assistant(settings))
         config = uvicorn.Config(
-            front,
+            build(),
             host=settings.host,
             port=settings.port,
             log_level="warning",

@@ -7,7 +7,7 @@ import sys
 import click
 import typer
 
-from ui.cli import ask, checkup, evaluating, flags, knowledge, patch, probing, report, serving, size, threads
+from ui.cli import ask, checkup, evaluating, flags, knowledge, mcp, patch, probing, report, serving, size, threads
 
 USAGE = 64
 
@@ -29,6 +29,7 @@ flags.register(app)
 size.register(app)
 patch.register(app)
 serving.register(app)
+mcp.register(app)
 threads.register(app)
 evaluating.register(app)
 
