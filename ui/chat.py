@@ -15,10 +15,10 @@ from kb.types import Language
 from ui.page.conversations import Conversations, Here, Sent, here_of
 from ui.page.host import SAMPLE_SECONDS, HostWatch, render
 from ui.page.words import EXAMPLES, say
-from ui.server import LOOPBACK
+from ui.server import BODY_BYTES, LOOPBACK
 
 THREADS = 256  # Gradio's own limit is 40 answers at a time
-UPLOAD_BYTES = 4 << 30
+UPLOAD_BYTES = BODY_BYTES - (1 << 20)  # the browser says so before it sends more than the server takes
 # Names only: nothing is fetched. Chinese fonts are named, or a page in English gets the Japanese forms of characters.
 FONTS = ["ui-sans-serif", "system-ui", "PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC", "sans-serif"]
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace"]
