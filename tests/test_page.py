@@ -153,14 +153,17 @@ def test_an_answer_that_never_came_can_be_asked_again(talks: Conversations, here
     assert "## Diagnosis" in texts(shown) and len(talks.asked(here)) == 1
 
 
-def test_a_stopped_question_can_be_asked_again(talks: Conversations, here: Here) -> None:
-    growing = talks.ask(here, Sent(KV))
+def test_a_stopped_question_can_be_asked_again(talks: Conversations, here: Here, tmp_path: Path) -> None:
+    log = tmp_path / "vllm.log"
+    log.write_text(f"{KV}\n")
+    growing = talks.ask(here, Sent("Why?", (str(log),)))
     next(growing), next(growing)
     other = Conversations.show(talks, Here(here.thread, here.threads, "zh"))
     assert "另一个窗口" in texts(other)
     assert "was stopped" in texts(talks.stop(here))
     growing.close()  # type: ignore[attr-defined]
     assert talks.show(here)[-1]["options"] == [{"value": "again", "label": "Ask again"}]
+    assert "vllm.log:1" in texts(last(talks.again(here)))
 
 
 def test_asking_again_brings_the_logs_along(talks: Conversations, here: Here, tmp_path: Path) -> None:

@@ -149,7 +149,7 @@ class Page:
             self.talk.option_select(pressed, self.here, js=begin, **shown, **QUIET),
             self.talk.retry(self.again, self.here, js=begin, **shown, **QUIET),
         ]
-        self.box.stop(self.stop, self.here, [self.box, self.talk], js=with_here("now()"), cancels=asking, **QUIET)
+        self.box.stop(self.stop, self.here, js=with_here("now()"), cancels=asking, **shown, **QUIET)
         self.talk.undo(self.undo, self.here, js=with_here("now()"), **shown, **QUIET)
         self.talk.clear(self.delete, self.here, js=with_here("forget()"), **shown, **QUIET)
         self.talk.change(js="() => cart.showQuestion()")
@@ -216,8 +216,9 @@ class Page:
             info=None if choices else say("no_threads", here.lang),
         )
 
-    def stop(self, told: Any) -> tuple[Any, Any]:
-        return self.writable(), self.talks.stop(here_of(told))
+    def stop(self, told: Any) -> tuple[Any, Any, Any]:
+        here = here_of(told)
+        return self.writable(), self.talks.stop(here), self.list_of(here)
 
     def undo(self, told: Any) -> tuple[Any, Any, Any]:
         text, shown = self.talks.undo(here_of(told))

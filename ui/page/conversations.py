@@ -89,15 +89,14 @@ class Conversations:
                 raise InputError(say("empty", here.lang))
             check_question(question)
             check_uploads(sent.logs, here.lang)
+            self._remember(here.thread, sent)
             yield from ([*asked, *shown] for shown in self._answer(here, question))
         except InputError as error:
             self._drop_unanswered(here)
             yield [*asked, sentence(plain(without_folders(str(error), self.uploads)))]
             return
-        if here.thread:
-            self._remember(here.thread, sent)
-            if self._is_answered(here.thread):
-                yield self.show(here)
+        if here.thread and self._is_answered(here.thread):
+            yield self.show(here)
 
     def _drop_unanswered(self, here: Here) -> None:
         """Take back a question that could not be used: asking it again would come to the same."""
@@ -202,6 +201,8 @@ class Conversations:
 
     def _remember(self, thread: str, sent: Sent) -> None:
         """Keep what was sent, so that it can be asked again with its files; the oldest is dropped."""
+        if not thread:
+            return
         self._sent[thread] = sent
         self._sent.move_to_end(thread)
         while len(self._sent) > REMEMBERED:
