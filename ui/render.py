@@ -94,12 +94,22 @@ def render_scan(report: ScanReport, library: Library, lang: Language) -> None:
     context = dict.fromkeys(m.document for m in report.matches if m.role == "context")
     if context:
         _row(console, SCAN_WORDS["context"][lang], ", ".join(context), "dim")
-    if any(m.role == "cause" for m in report.matches):
-        path = next(m.first.path for m in report.matches if m.role == "cause")
+    path = next((m.first.path for m in report.matches if m.role == "cause"), "<stdin>")
+    if path != "<stdin>":
         console.print(Text(SCAN_WORDS["next"][lang].format(path=path), style="cyan"), soft_wrap=True)
     aside = Console(stderr=True)
     for warning in report.warnings:
         aside.print(Text(f"! {warning}", style="yellow"), soft_wrap=True)
+
+
+def render_sighting(match: Match, library: Library, lang: Language) -> None:
+    """One known line of a log that is being written, and how often it was seen; lines that only give context are left out."""
+    if match.role != "context":
+        console = Console()
+        title = library.get(match.document, lang).title
+        style = "red" if match.role == "cause" else ""
+        _row(console, SCAN_WORDS[match.role][lang], f"{match.count:,}× {title}  [{match.document}]", style)
+        _row(console, "", _place(match.last), "dim")
 
 
 def lines_once(report: ScanReport, role: Role) -> list[Match]:

@@ -1,5 +1,6 @@
 """Scans logs of any size for every signature of the knowledge base, for tracebacks, and for the exception that started it."""
 
+from probes.scanner.follow import Follower
 from probes.scanner.scan import open_log, scan_files, scan_stream, scan_text
 from probes.scanner.sources import rotated_set
 from probes.scanner.types import (
@@ -11,11 +12,13 @@ from probes.scanner.types import (
     ScanError,
     ScanReport,
     Traceback,
+    match_json,
     to_json,
 )
 
 __all__ = [
     "FileRead",
+    "Follower",
     "Hit",
     "Link",
     "Match",
@@ -23,6 +26,7 @@ __all__ = [
     "ScanError",
     "ScanReport",
     "Traceback",
+    "match_json",
     "open_log",
     "rotated_set",
     "scan_files",

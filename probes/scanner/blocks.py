@@ -46,7 +46,7 @@ class Block(NamedTuple):
 
 def read_blocks(stream: ByteStream, name: str) -> Iterator[Block]:
     """Blocks of about 512 KiB, in buffers that are used in turns. Raises ScanError for what is not text."""
-    cleaner: _Cleaner | None = None
+    cleaner: Cleaner | None = None
     skipped = 0
     for data, end, raw in _whole_lines(stream):
         if cleaner is None:
@@ -55,7 +55,7 @@ def read_blocks(stream: ByteStream, name: str) -> Iterator[Block]:
                 skipped += raw
                 continue
             _refuse_binary(text, name)
-            cleaner = _Cleaner(is_json_lines(text))
+            cleaner = Cleaner(is_json_lines(text))
             yield cleaner.block(text, len(text), raw + skipped)
         else:
             yield cleaner.block(data, end, raw)
@@ -67,7 +67,7 @@ def is_json_lines(text: bytes) -> bool:
     return first.startswith(b"{") and _open_record(first) is not first
 
 
-class _Cleaner:
+class Cleaner:
     """Makes blocks of one log: remembers the colour codes seen, and whether its lines are JSON."""
 
     def __init__(self, json_lines: bool) -> None:

@@ -43,6 +43,11 @@ class Matches:
         self.count_line_ends: Counter = count_line_ends
 
     @property
+    def counts(self) -> tuple[int, ...]:
+        """On how many lines each signature was seen."""
+        return tuple(self._counts)
+
+    @property
     def tried(self) -> collections.Counter[int]:
         """On how many lines each signature was tried."""
         return self._matcher.tried
@@ -84,7 +89,7 @@ class Matches:
 
     def matches(self) -> tuple[Match, ...]:
         """Every signature that was seen, in the order of the first lines."""
-        return tuple(self._match(i) for _, i in sorted((seen.order, i) for i, seen in self._first.items()))
+        return tuple(self.match(i) for _, i in sorted((seen.order, i) for i, seen in self._first.items()))
 
     def _is_counted(self, i: int) -> bool:
         return self._counts[i] >= COUNTED and self._signatures[i].role == "context"
@@ -99,7 +104,8 @@ class Matches:
             if at is not None:
                 self._last[i] = see(block, at, path, number_lines(block, [at], line)[at], file)
 
-    def _match(self, i: int) -> Match:
+    def match(self, i: int) -> Match:
+        """What was seen of one signature, which was seen."""
         signature = self._signatures[i]
         pattern = re.compile(signature.pattern)
         first, groups = hit_of(self._first[i], pattern)

@@ -17,7 +17,7 @@ from probes.scanner.matcher import Finder, Places, PythonFinder
 from probes.scanner.matches import Matches
 from probes.scanner.sources import oldest_first, open_stream
 from probes.scanner.streams import ByteStream, DamagedError, unpack
-from probes.scanner.types import FileRead, ScanError, ScanReport
+from probes.scanner.types import FileRead, Match, ScanError, ScanReport
 
 if TYPE_CHECKING:
     from probes.scanner.hyper import HyperFinder
@@ -44,7 +44,7 @@ def scan_files(
     names = oldest_first(paths)
     for name in names:
         open_stream(name).close()
-    scan = _Scan(signatures, on_progress)
+    scan = Scan(signatures, on_progress)
     for name in names:
         scan.read(open_stream(name), name, _text_bytes(name))
     return scan.report()
@@ -53,7 +53,7 @@ def scan_files(
 def scan_text(text: str, signatures: Sequence[Signature], name: str = "question") -> ScanReport:
     """Scan a text in memory; `name` stands for the path."""
     data = text.encode("utf-8", "replace").replace(b"\0", b" ")
-    scan = _Scan(signatures)
+    scan = Scan(signatures)
     scan.read(io.BytesIO(data), name, len(data))
     return scan.report()
 
@@ -66,7 +66,7 @@ def scan_stream(
     on_progress: Progress | None = None,
 ) -> ScanReport:
     """Scan a binary stream, packed or not, to its end, and close it. Raises ScanError when it is not text."""
-    scan = _Scan(signatures, on_progress)
+    scan = Scan(signatures, on_progress)
     scan.read(unpack(stream, name), name, 0)
     return scan.report()
 
@@ -100,7 +100,7 @@ def open_log(path: str | os.PathLike[str], head_bytes: int, tail_bytes: int) -> 
     return mask((b"".join(head) + end).decode("utf-8", "replace"))
 
 
-class _Scan:
+class Scan:
     """One scan over several logs: what was seen so far, in bounded memory."""
 
     def __init__(self, signatures: Sequence[Signature], on_progress: Progress | None = None) -> None:
@@ -114,32 +114,54 @@ class _Scan:
         self._failures = Failures()
         self._files: list[FileRead] = []
         self._warnings: list[str] = []
+        self._path, self._total, self._line = "", 0, 1
 
     def read(self, stream: ByteStream, path: str, size: int) -> None:
         """Read one log to its end and close it. `size` is about how many bytes of text it has, 0 if unknown."""
-        total, line, reported = 0, 1, 0
-        self._failures.begin(path)
+        reported = 0
+        self.begin(path)
         try:
             for block, places in self._blocks(stream, path, size):
-                self._failures.note(block, line, *(places.possible.pop(i, None) for i in self._special))
-                line = self._matches.note(block, path, len(self._files), line, places)
-                if self._hyper:
-                    self._hyper.learn(self._matches.tried, self._matches.enough)
-                total += block.raw
-                if total > LARGE_BYTES and self._matches.count_line_ends is count_line_ends:
-                    self._matches.count_line_ends = fast_counter()
-                if self._on_progress and total - reported >= PROGRESS_BYTES:
-                    reported = total
-                    self._on_progress(path, total)
+                self._note(block, places)
+                if self._on_progress and self._total - reported >= PROGRESS_BYTES:
+                    reported = self._total
+                    self._on_progress(path, self._total)
         except DamagedError as error:
-            if not total:
+            if not self._total:
                 raise ScanError(_damaged(path, 0, error)) from error
-            self._warnings.append(_damaged(path, line - 1, error))
+            self._warnings.append(_damaged(path, self._line - 1, error))
         finally:
             stream.close()
-        self._files.append(FileRead(path, total, line - 1))
+        self.end()
+
+    def begin(self, path: str) -> None:
+        """What follows is of another log."""
+        self._path, self._total, self._line = path, 0, 1
+        self._failures.begin(path)
+
+    def step(self, block: Block) -> list[Match]:
+        """Read one block at once; what was seen in it, each signature with its count so far."""
+        before = self._matches.counts
+        finder = self._hyper_finder() if block.end > SMALL_BYTES >> 4 else None
+        self._python = self._python or PythonFinder(self._patterns)
+        self._note(block, (finder or self._python).find(block.text, block.end))
+        after = self._matches.counts
+        return [self._matches.match(i) for i, count in enumerate(after) if count != before[i]]
+
+    def end(self) -> None:
+        """The log is read."""
+        self._files.append(FileRead(self._path, self._total, self._line - 1))
         self._matches.end()
         self._failures.end()
+
+    def _note(self, block: Block, places: Places) -> None:
+        self._failures.note(block, self._line, *(places.possible.pop(i, None) for i in self._special))
+        self._line = self._matches.note(block, self._path, len(self._files), self._line, places)
+        self._total += block.raw
+        if self._hyper:
+            self._hyper.learn(self._matches.tried, self._matches.enough)
+        if self._total > LARGE_BYTES and self._matches.count_line_ends is count_line_ends:
+            self._matches.count_line_ends = fast_counter()
 
     def report(self) -> ScanReport:
         """All that was found."""

@@ -6,6 +6,7 @@ import os
 import re
 import stat
 from collections.abc import Iterable
+from io import FileIO
 from pathlib import Path
 
 from probes.scanner.streams import ByteStream, unpack
@@ -22,11 +23,19 @@ _SYNTHETIC = ("/proc/", "/sys/")
 
 def open_stream(path: str | os.PathLike[str]) -> ByteStream:
     """The text of a log as an unbuffered stream of bytes, decompressed. Raises ScanError for what is not a log file."""
+    raw = open_file(path)
+    try:
+        return unpack(raw, os.fspath(path))
+    except BaseException:
+        raw.close()
+        raise
+
+
+def open_file(path: str | os.PathLike[str]) -> FileIO:
+    """A log file as it is, unbuffered. Raises ScanError for what is not a file that can be read."""
     name = os.fspath(path)
     try:
-        raw = os.fdopen(
-            os.open(name, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb", buffering=0
-        )
+        raw = FileIO(os.open(name, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb")
     except FileNotFoundError:
         raise ScanError(f"{name} does not exist: see what is there with `ls {_folder(name)}`.") from None
     except PermissionError:
@@ -37,10 +46,10 @@ def open_stream(path: str | os.PathLike[str]) -> ByteStream:
         raise ScanError(f"{name} cannot be opened ({error.strerror}): see what it is with `ls -l {name}`.") from None
     try:
         _refuse_special(name, os.fstat(raw.fileno()).st_mode)
-        return unpack(raw, name)
-    except BaseException:
+    except ScanError:
         raw.close()
         raise
+    return raw
 
 
 def oldest_first(paths: Iterable[str | os.PathLike[str]]) -> list[str]:

@@ -114,18 +114,20 @@ def to_json(report: ScanReport) -> dict[str, Any]:
     root = report.root
     return {
         "files": [{"path": f.path, "bytes": f.bytes, "lines": f.lines} for f in report.files],
-        "matches": [
-            {
-                "document": m.document,
-                "signature": m.signature,
-                "role": m.role,
-                "count": m.count,
-                "first": _hit_json(m.first),
-                "last": _hit_json(m.last),
-            }
-            for m in report.matches
-        ],
+        "matches": [match_json(m) for m in report.matches],
         "root": root and {"exception": root.exception, "message": root.message, "path": root.path, "line": root.line},
+    }
+
+
+def match_json(match: Match) -> dict[str, Any]:
+    """One signature that was seen, as `scan --json` prints it."""
+    return {
+        "document": match.document,
+        "signature": match.signature,
+        "role": match.role,
+        "count": match.count,
+        "first": _hit_json(match.first),
+        "last": _hit_json(match.last),
     }
 
 

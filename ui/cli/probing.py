@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import typer
 
 from kb.errors import InputError
 from ui.cli.options import EXIT_CODES, JSON, deadline_of, print_json, settings
+
+if TYPE_CHECKING:
+    from kb.library import Library
+    from kb.types import Language
+    from probes.scanner import ScanReport
 
 BLOCK_BYTES = 4 * 1024 * 1024
 
@@ -73,6 +79,9 @@ def scan(
     lang: str = typer.Option(
         None, "--lang", metavar="auto|en|zh", help="Language of the report [auto: of the environment]."
     ),
+    follow: bool = typer.Option(
+        False, "--follow", help="Go on as the log grows, through rotation; Ctrl-C ends with the summary."
+    ),
     as_json: bool = JSON,
 ) -> int:
     """Find every known error line in logs of any size, and the exception that started it.
@@ -86,7 +95,9 @@ def scan(
     chosen = settings(lang=lang)
     home = chosen.home_folder
     library = load_library(home / "cache", home / "runbooks")
-    if [str(f) for f in files] == ["-"]:
+    if follow:
+        report = _follow(files, library, language_of(chosen.lang), as_json)
+    elif [str(f) for f in files] == ["-"]:
         report = scan_stream(sys.stdin.buffer, library.signatures)
     elif Path("-") in files:
         raise InputError("standard input is scanned alone: crashcart scan - or crashcart scan FILE….")
@@ -97,6 +108,24 @@ def scan(
     else:
         render_scan(report, library, language_of(chosen.lang))
     return 2 if any(m.role == "cause" for m in report.matches) else 0
+
+
+def _follow(files: list[Path], library: Library, lang: Language, as_json: bool) -> ScanReport:
+    """Show what is known as it is written, until the stream ends or the person ends it."""
+    from probes.scanner import Follower, match_json
+    from ui.render import render_sighting
+
+    if len(files) != 1:
+        raise InputError("one log is followed at a time: crashcart scan --follow FILE, or - for standard input.")
+    follower = Follower(library.signatures)
+    seen = follower.stream(sys.stdin.buffer) if str(files[0]) == "-" else follower.file(files[0])
+    with suppress(KeyboardInterrupt):
+        for match in seen:
+            if as_json:
+                print_json(match_json(match))
+            else:
+                render_sighting(match, library, lang)
+    return follower.report()
 
 
 def mask(file: Path = typer.Argument(Path("-"), metavar="[FILE|-]", help="A log; standard input when absent.")) -> int:
