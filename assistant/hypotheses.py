@@ -25,10 +25,32 @@ ALARMS = {"critical": 0.5, "warning": 0.3}
 NO_STATUSES: Mapping[str, Status] = {}
 # What a machine is, wrong or not: a reading of these alone brings no document up.
 STANDING = frozenset(
-    """gpu_count gpu_total_gib gpu_name gpu_compute_capability gpu_mig gpu_process_count gpu_across_sockets gpu_mixed_models
-    gpu_nvlink_active model_has_chat_template model_needs_own_code model_quantization model_dtype model_rope_scaling
-    model_architecture model_max_position_embeddings in_container gpus_passed_in cpu_limit locked_memory_unlimited
-    infiniband_ports_active nccl_socket_ifname proxy_set hub_offline""".split()
+    [
+        "gpu_count",
+        "gpu_total_gib",
+        "gpu_name",
+        "gpu_compute_capability",
+        "gpu_mig",
+        "gpu_process_count",
+        "gpu_across_sockets",
+        "gpu_mixed_models",
+        "gpu_nvlink_active",
+        "model_has_chat_template",
+        "model_needs_own_code",
+        "model_quantization",
+        "model_dtype",
+        "model_rope_scaling",
+        "model_architecture",
+        "model_max_position_embeddings",
+        "in_container",
+        "gpus_passed_in",
+        "cpu_limit",
+        "locked_memory_unlimited",
+        "infiniband_ports_active",
+        "nccl_socket_ifname",
+        "proxy_set",
+        "hub_offline",
+    ]
 )
 NEAR_LINES = 80  # a traceback of vLLM has 20 to 60 frames
 
