@@ -6,7 +6,7 @@ Over stdio for an agent on the same machine (`crashcart mcp`), over HTTP at /mcp
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import msgspec
 from mcp.server import MCPServer
@@ -96,7 +96,7 @@ def add_tools(server: MCPServer[Any], assistant: Assistant, measures: Measures) 
     ) -> list[FoundDocument]:
         """The passages of the knowledge base nearest to a few words; read a whole document at kb://en/<document>."""
         with told():
-            return [FoundDocument(**hit) for hit in operations.search_documents(assistant, query, lang, limit)]
+            return cast("list[FoundDocument]", operations.search_documents(assistant, query, lang, limit))
 
     @server.tool(title="Run a probe", annotations=KEEPS)
     def run_probe(
@@ -104,7 +104,7 @@ def add_tools(server: MCPServer[Any], assistant: Assistant, measures: Measures) 
     ) -> Reading:
         """One look at the machine that this server runs on: GPUs, versions, memory, disk, network, running engines. Changes nothing."""
         with told():
-            return Reading(**operations.run_one_probe(assistant, name))
+            return cast(Reading, operations.run_one_probe(assistant, name))
 
 
 def add_lookups(server: MCPServer[Any], assistant: Assistant) -> None:
@@ -119,7 +119,8 @@ def add_lookups(server: MCPServer[Any], assistant: Assistant) -> None:
     ) -> LogScan:
         """Every known error line of a log, and the exception that came first."""
         with told():
-            return LogScan(**(scan_path(assistant, path) if path else operations.scan_logs(assistant, {"log": text})))
+            found = scan_path(assistant, path) if path else operations.scan_logs(assistant, {"log": text})
+            return cast(LogScan, found)
 
     @server.tool(title="Check flags against a release", annotations=READ_ONLY)
     def check_flags(
@@ -128,7 +129,7 @@ def add_lookups(server: MCPServer[Any], assistant: Assistant) -> None:
     ) -> FlagCheck:
         """Whether every flag, choice and variable of a serving command exists in a release, and what to write instead."""
         with told():
-            return FlagCheck(**operations.check_flags(command, release))
+            return cast(FlagCheck, operations.check_flags(command, release))
 
     @server.tool(title="Size a model", annotations=READ_ONLY)
     def size_model(
@@ -143,7 +144,7 @@ def add_lookups(server: MCPServer[Any], assistant: Assistant) -> None:
     ) -> ModelSize:
         """How much memory a model takes, and what fits: weights, KV cache a token, longest context, requests at once."""
         with told():
-            return ModelSize(**operations.size_model(assistant, model, flags, gpu, gpus, gpu_memory_bytes, release))
+            return cast(ModelSize, operations.size_model(assistant, model, flags, gpu, gpus, gpu_memory_bytes, release))
 
 
 def add_documents(server: MCPServer[Any], assistant: Assistant) -> None:

@@ -209,7 +209,8 @@ class SlackBot:
             found = self.poster.client.conversations_replies(channel=spot.channel, ts=spot.ts, limit=EARLIER_MESSAGES)
         except (SlackClientError, OSError):
             return {}, []
-        said = [m for m in found.get("messages", []) if m.get("ts") != event["ts"] and not m.get("bot_id")]
+        messages: list[dict[str, Any]] = found.get("messages", [])
+        said = [m for m in messages if m.get("ts") != event["ts"] and not m.get("bot_id")]
         text = "\n".join(unescape(str(m.get("text", ""))) for m in said).strip()
         return ({say("from_thread", lang): text} if text else {}), [f for m in said for f in m.get("files", ())]
 
@@ -252,7 +253,7 @@ class SlackBot:
         return self.assistant.settings.lang
 
     def _language(self, text: str) -> Language:
-        return detect_language(text) if self._lang == "auto" else self._lang  # type: ignore[no-any-return]
+        return detect_language(text) if self._lang == "auto" else self._lang
 
     def _later(self, work: Callable[[], None]) -> None:
         """Do it in the background; what goes wrong there is logged, and the rest goes on."""
@@ -263,7 +264,7 @@ class SlackBot:
     async def living(self, _: object) -> AsyncIterator[None]:
         """Socket Mode is connected while the server lives."""
         token = self.assistant.settings.slack_app_token
-        handler = SocketModeHandler(self.app, token, logger=LOG) if token else None
+        handler: Any = SocketModeHandler(self.app, token, logger=LOG) if token else None
         if handler:
             threading.Thread(target=self._connect, args=(handler,), name="slack-connect", daemon=True).start()
         try:
@@ -275,7 +276,7 @@ class SlackBot:
             if handler:
                 handler.close()
 
-    def _connect(self, handler: SocketModeHandler) -> None:
+    def _connect(self, handler: Any) -> None:
         """Connect, again and again until Slack answers; once connected, bolt keeps it so."""
         for attempt in range(1_000_000):
             try:

@@ -34,7 +34,12 @@ class Poster:
         if spot.response_url:
             self.respond(spot.response_url, post)
             return
-        send = {"channel": spot.channel, "thread_ts": spot.ts, "unfurl_links": False, "unfurl_media": False}
+        send: dict[str, Any] = {
+            "channel": spot.channel,
+            "thread_ts": spot.ts,
+            "unfurl_links": False,
+            "unfurl_media": False,
+        }
         is_whole = post.is_whole
         try:
             self.client.chat_postMessage(**send, text=post.text, blocks=post.blocks)
