@@ -40,6 +40,7 @@ new MutationObserver(() => {
 """
 
 Open = Callable[..., Any]
+expect.set_options(timeout=WAIT_MILLISECONDS)
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium on this machine (Debian: apt-get install chromium)")
 
 
@@ -125,6 +126,7 @@ def answered(page: Page) -> None:
     expect(
         page.get_by_role("button", name="This helped").or_(page.get_by_role("button", name="有帮助", exact=True))
     ).to_be_visible(timeout=WAIT_MILLISECONDS)
+    expect(page.get_by_test_id("submit-button")).to_be_visible()
 
 
 def test_an_incident_from_the_question_to_the_case(visit: Open, home: Path, pictures: Path) -> None:
