@@ -118,8 +118,9 @@ def _follow(files: list[Path], library: Library, lang: Language, as_json: bool) 
     if len(files) != 1:
         raise InputError("one log is followed at a time: crashcart scan --follow FILE, or - for standard input.")
     follower = Follower(library.signatures)
-    seen = follower.stream(sys.stdin.buffer) if str(files[0]) == "-" else follower.file(files[0])
-    with suppress(KeyboardInterrupt):
+    is_stream = str(files[0]) == "-"
+    with open(sys.stdin.fileno(), "rb", closefd=False) as stream, suppress(KeyboardInterrupt):
+        seen = follower.stream(stream) if is_stream else follower.file(files[0])
         for match in seen:
             if as_json:
                 print_json(match_json(match))
