@@ -117,7 +117,7 @@ class Assistant:
         topic = self.topic(words, bool(hits))
         results = yield from self.look(question, hypotheses, steps, memory, signals, topic)
         facts = {**{k: v for r in results for k, v in r.facts.items() if v is not None}, **signals.values}
-        hypotheses = alarmed(self.library, hypotheses, results)
+        hypotheses = alarmed(self.library, hypotheses, results, signals.values)
         hypotheses, ruled_out = weigh(hypotheses, facts, {r.probe: r.status for r in results})
         hypotheses = after_tried(hypotheses, memory)
         coverages = self.coverages(search_query(words, signals), hypotheses) if hits else [0.0] * len(hypotheses)

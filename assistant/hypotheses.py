@@ -22,6 +22,7 @@ SPECIFIC, ROOT, EARLY, SEARCH, READING, CONTRADICTED, FOREIGN = 0.45, 0.30, 0.10
 CONSEQUENCE, CONTEXT = 0.25, 0.10
 OWN = 0.05  # a user's runbook that copies a shipped document's line stands behind it
 ALARMS = {"critical": 0.5, "warning": 0.3}
+OPTION, OPTION_ALARM = "flag_", 0.2
 NO_STATUSES: Mapping[str, Status] = {}
 # What a machine is, wrong or not: a reading of these alone brings no document up.
 STANDING = frozenset(
@@ -197,13 +198,16 @@ def _explainer(name: str, explained: Mapping[str, str]) -> str:
     return name
 
 
-def alarmed(library: Library, hypotheses: Sequence[Hypothesis], results: Sequence[ProbeResult]) -> list[Hypothesis]:
-    """The hypotheses, and every fault for which a probe speaks that itself found something wrong, whatever the words were."""
+def alarmed(
+    library: Library, hypotheses: Sequence[Hypothesis], results: Sequence[ProbeResult], values: Mapping[str, Any]
+) -> list[Hypothesis]:
+    """The hypotheses, and every fault for which a probe speaks that itself found something wrong, or an option of the user's
+    own command, whatever the words were."""
     known = {h.document.id for h in hypotheses}
-    found = {r.probe: r for r in results if r.status in ALARMS}
-    facts = {name: value for r in found.values() for name, value in r.facts.items()}
+    facts = {name: value for name, value in values.items() if name.startswith(OPTION)}
+    facts |= {name: value for r in results if r.status in ALARMS for name, value in r.facts.items()}
     more = []
-    for name in library.by_id if found else ():
+    for name in library.by_id if facts else ():
         document = library.get(name)
         if name not in known and document.kind == "fault" and any(speaks(r, facts) for r in document.readings):
             more.append(Hypothesis(document, 0.0))
@@ -216,9 +220,12 @@ def speaks(reading: Reading, facts: Mapping[str, Any]) -> bool:
 
 
 def alarm_of(supporting: Sequence[Reading], statuses: Mapping[str, Status]) -> float:
-    """The gravest status of the probes behind the readings that speak for a document."""
+    """The gravest status of the probes behind the readings that speak for a document; an option's weight where it is one."""
     telling = [r for r in supporting if not names_in(r.when) <= STANDING]
-    return max((ALARMS.get(statuses.get(p, "ok"), 0.0) for r in telling for p in probes_of(r.when)), default=0.0)
+    options = [OPTION_ALARM for r in telling if all(name.startswith(OPTION) for name in names_in(r.when))]
+    return max(
+        options + [ALARMS.get(statuses.get(p, "ok"), 0.0) for r in telling for p in probes_of(r.when)], default=0.0
+    )
 
 
 def weigh(

@@ -34,7 +34,7 @@ SHAPES = {
     "sglang": re.compile(
         r"(?m)^\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?: [DTPE]P\d+)*\]|sigquit from a child process|--mem[-_]fraction[-_]static|launch_server\.py|sgl[-_]kernel|RadixAttention|RadixCache"
         r"|[Cc]apture cuda graph|token_to_kv_pool|max_total_num_tokens|avail mem=|#(?:running|queue)-req|run_scheduler_process|Scheduler hit an exception|ModelTpServer"
-        r"|--(?:disable[-_]radix|chunked[-_]prefill[-_]size|disaggregation-mode|attention-backend \w+ --mem|tp-size|moe-runner-backend|dist-init-addr|context-length)|DeepGEMM JIT Pre-Compile"
+        r"|--(?:disable[-_]radix|disable[-_]cuda[-_]graph|enable[-_]torch[-_]compile|chunked[-_]prefill[-_]size|disaggregation-mode|attention-backend \w+ --mem|tp-size|moe-runner-backend|dist-init-addr|context-length)|DeepGEMM JIT Pre-Compile"
     ),
 }
 SERVING = re.compile(
