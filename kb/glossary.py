@@ -16,7 +16,9 @@ _UNIT = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]|[a-z]+|\d+")
 _READ_CHARACTERS = 4000  # of a question with a pasted log, the first page says what it is about
 _WEIGHTS = {"s": 1.0, "f": 0.5, "g": 0.3}
 _ENOUGH = 0.5
-_MAKERS = frozenset({"nvidia", "英伟达", "显卡", "graphics card", "gpu card"})  # a share, a game or a desktop has them too
+_MAKERS = frozenset(
+    {"nvidia", "英伟达", "显卡", "graphics card", "gpu card"}
+)  # a share, a game or a desktop has them too
 _GENERIC = frozenset(
     [
         "vllm",
