@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from assistant import refused_flags
@@ -221,7 +222,7 @@ def diagnose(
     given: Mapping[str, ComputedValue] = NOTHING_GIVEN,
 ) -> Diagnosis:
     """One hypothesis as a diagnosis, its evidence entered in the ledger; `given` see `assistant.fixes.adapt`."""
-    path = f"kb/docs/{document.path}"
+    path = Path(document.path).name if document.id.startswith("user/") else f"kb/docs/{document.path}"
     supporting = [
         ledger.cite(
             "document", path, "\n".join([document.title, document.summary, *(t for t in document.sections.values())])

@@ -83,6 +83,7 @@ def read_signals(question: str, logs: dict[str, str], reports: Sequence[ScanRepo
     command = command.strip() or next((c for t in texts if (c := find_command(t))), "")
     engine, release = engine_and_release([command, *logs.values(), question])
     matches = tuple(m for report in reports for m in report.matches)
+    engine = engine or engine_that_prints(matches)
     values: dict[str, Any] = {}
     capability = capability_said([question, command, *logs.values()])
     if capability is not None:
@@ -142,6 +143,14 @@ def engine_and_release(texts: Iterable[str]) -> tuple[str, str]:
             counts[name] += len(re.findall(name, text, re.I))
     best = max(counts, key=lambda name: counts[name])
     return (best, "") if counts[best] else ("", "")
+
+
+def engine_that_prints(matches: Sequence[Match]) -> str:
+    """The engine whose sources alone hold the first known error line; empty where none does, or a library prints it."""
+    from kb.catalog.printers import printers
+
+    names = ((m.document, m.signature) for m in matches if m.role == "cause")
+    return next((engine for name in names if (engine := printers().get(name, ""))), "")
 
 
 def flag_values(command: str) -> dict[str, Any]:

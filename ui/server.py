@@ -92,7 +92,8 @@ class Front:
                 if not part.done():
                     part.set_exception(error)
             raise
-        await asyncio.to_thread(open_early, self.assistant, self.index_is_open)
+        opening = (self.assistant, self.index_is_open)
+        threading.Thread(target=open_early, args=opening, name="open the index", daemon=True).start()
         await self._forget_old()
 
     def _build_ours(self) -> Any:
