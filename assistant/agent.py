@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import threading
 import time
@@ -42,6 +43,7 @@ from assistant.tools import Stopped, Tools
 from assistant.types import Step
 
 RETRIES = 2
+GONE_TRACING = ("LANGCHAIN_TRACING", "LANGCHAIN_HANDLER")  # set for an old LangChain, these make this one raise
 ANSWER_TOKENS = 4000
 ROOM = 0.75
 """The share of the model's context above which earlier messages are summed up; the rest is for the answer."""
@@ -266,6 +268,8 @@ class Agent:
         """The model's words to a message. Raises Endless, OutOfBudget, Stopped, and whatever an endpoint leads to."""
         self.messages.append(HumanMessage(text))
         config = {"callbacks": [self._meter], "recursion_limit": self._steps}
+        for name in GONE_TRACING:
+            os.environ.pop(name, None)
         with tracing_context(enabled=False):
             try:
                 state = self._graph.invoke({"messages": self.messages}, config)

@@ -165,10 +165,10 @@ def test_what_a_model_gave_a_tool_accounts_for_nothing(assistant: Assistant, too
     made_up = "vllm serve MODEL --make-it-fast 777"
     said = [
         call("check_flags", command=made_up, release="0.11.0"),
-        AIMessage(f"Restart it [K1]:\n\n```bash\n{made_up}\n```"),
+        *[AIMessage(f"Restart it [K1]:\n\n```bash\n{made_up}\n```")] * 2,
     ]
     answer, _, _ = worded(assistant, tools, said)
-    assert answer.text == assistant.answer(tools.question).text and "commands" in answer.warnings[-1]
+    assert answer.text == assistant.answer(tools.question).text and answer.warnings
 
 
 def test_without_a_model_langchain_is_not_imported(tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_nothing_phones_home(home: Path, only_loopback: list[str], monkeypatch: 
             monkeypatch.setenv(name, collector.url)
         monkeypatch.setenv("LANGSMITH_API_KEY", "lsv2_pt_0123456789abcdef0123456789abcdef_0123456789")
         answer = Assistant(Settings(home=str(home), model=f"m@{server.url}")).answer(QUESTION)
-        assert len(server.requests) == 1 and not collector.requests
+        assert (len(server.requests), collector.requests, answer.warnings) == (1, [], ())
     assert "4.54 GiB" in answer.text and not only_loopback and set(names) <= {"127.0.0.1", "localhost", "::1"}
 
 
