@@ -179,8 +179,10 @@ def with_sizes(diagnosis: Diagnosis, sizes: Mapping[str, ComputedValue]) -> Diag
     if not sizes or not diagnosis.fixes:
         return diagnosis
     first = diagnosis.fixes[0]
-    told = {(c.value, c.unit) for c in first.computed}
-    more = tuple(c for name, c in sizes.items() if name.startswith("sized_") and (c.value, c.unit) not in told)
+    lengths = (
+        ("sized_model_len", "sized_kv_tokens") if any(c.name == "fitting_model_len" for c in first.computed) else ()
+    )
+    more = tuple(c for name, c in sizes.items() if name.startswith("sized_") and name not in lengths)
     return replace(diagnosis, fixes=(replace(first, computed=(*first.computed, *more)), *diagnosis.fixes[1:]))
 
 
@@ -196,7 +198,8 @@ def with_refused_flags(
     if fix is None:
         return diagnosis
     cite = ledger.cite("document", f"kb/data/flags/{engine.name}.json", f"{fix.title}\n{fix.text}")
-    return replace(diagnosis, fixes=(replace(fix, cites=(cite,)), *diagnosis.fixes))
+    rest = (replace(each, patched_command=None) for each in diagnosis.fixes)  # these would keep the refused flags
+    return replace(diagnosis, fixes=(replace(fix, cites=(cite,)), *rest))
 
 
 def unknown_line(signals: Signals, lang: Language) -> str:

@@ -94,11 +94,11 @@ def adapt(
     """The fix for this machine; None where its condition is known to be false, or no command holds for the release.
 
     `words` is the same fix in English, by which the user's command is changed alike in every language. `given` are values
-    worked out for this model and these GPUs, which go before the document's formulas of the same name.
+    worked out for this model and these GPUs; what the document reads from the log's own message goes before them.
     """
     if remedy.when and evaluate(remedy.when, facts) is False:
         return None
-    computed = {**computed_values(document, facts), **given}
+    computed = {**given, **computed_values(document, facts)}
     values = {**facts, **{name: c.value for name, c in computed.items()}}
     commands, flags, used = [], [], set[str]()
     patched: str | None = None

@@ -251,7 +251,9 @@ def test_tools_are_offered_no_longer_when_they_are_used_up(ask: Asker) -> None:
 def test_long_exchanges_are_summed_up(ask: Asker) -> None:
     def script(body: Body, place: int) -> Reply:
         if "Sum up this exchange" in json.dumps(body["messages"]):
-            return Reply("[L1] says that the KV cache is too small; the question is why vLLM stops.")
+            return Reply(
+                "[L1] says that the KV cache is too small: `vllm serve MODEL --max-model-len FITTING` fits; the question is why vLLM stops."
+            )
         many = len([m for m in body["messages"] if m["role"] == "tool"]) < 3 and body.get("tools") and place < 6
         return Reply(calls=(("search_knowledge", json.dumps({"query": f"kv cache {place}"})),)) if many else Reply(GOOD)
 

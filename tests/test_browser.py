@@ -139,11 +139,11 @@ def test_an_incident_from_the_question_to_the_case(visit: Open, home: Path, pict
         page.get_by_role("link", name="L1").first.click()
         expect(page.locator("details.evidence.L1 pre")).to_be_visible()
         expect(page.locator("details.evidence.L1 pre")).to_contain_text("4.54 GiB KV cache is needed")
-        expect(page.locator("pre.diff").first).to_contain_text("13107249360")
+        expect(page.locator("pre.diff").first).to_contain_text("13107249168")
         page.locator("pre.diff").first.scroll_into_view_if_needed()
         page.locator(".code_wrap", has_text="--port 8000").first.get_by_title("copy").click()
         copied = page.evaluate("navigator.clipboard.readText()")
-        assert "vllm serve Qwen/Qwen2.5-7B --max-model-len 49360 --port 8000" in copied
+        assert "vllm serve Qwen/Qwen2.5-7B --max-model-len 49168 --port 8000" in copied
         page.screenshot(path=pictures / "fix.png")
 
         page.locator("#top").get_by_role("button", name="中文").press("Enter")

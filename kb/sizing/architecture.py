@@ -122,7 +122,7 @@ def kv_heads_of(text: Config, heads: int) -> int:
 def layers_of(text: Config, heads: int, kv_heads: int, hidden: int) -> tuple[Layer, ...]:
     """What each layer keeps of a token."""
     count = whole(text, "num_hidden_layers", "n_layer", "n_layers", "num_layers")
-    if count > MOST_LAYERS:
+    if not 1 <= count <= MOST_LAYERS:
         raise Unmodelled(f"num_hidden_layers is {count}, which is no size.")
     if text.get("kv_lora_rank") is not None:
         if text.get("model_type") not in LATENT_TYPES:
@@ -195,5 +195,7 @@ def whole(text: Config, *keys: str) -> int:
     for key in keys:
         value = text.get(key)
         if isinstance(value, int | float) and not isinstance(value, bool):
+            if value < 1:
+                raise Unmodelled(f"{key} is {value}, which is no size.")
             return int(value)
     raise Unmodelled(f"config.json has no {keys[0]}.")

@@ -81,7 +81,7 @@ def refuse_malformed(text: Config) -> None:
     """Raise Unmodelled for a field that holds something else than a config.json has there."""
     for key in COUNTS:
         value = text.get(key)
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1
         if value is not None and not (
             is_number and (value > 0 or (value == 0 and key in MAY_BE_ZERO)) and value < 1 << 40
         ):
