@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,11 @@ import pytest
 
 from assistant.assistant import Assistant
 from assistant.settings import Settings
+
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # a gate in the background ignores Ctrl-C, and so would its children
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
