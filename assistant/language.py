@@ -8,7 +8,8 @@ from kb.types import Language
 
 CHINESE = re.compile(r"[\u3400-\u9fff]")
 WORD = re.compile(r"[A-Za-z]{2,}")
-PRINTED = re.compile(r"`[^`]*`|\"[^\"]*\"|--\S+|\S*[_/.=:]\S*")
+_SOLID = r"[^\s\u3000-\u303f\uff00-\uffef]"  # a printed token ends at a space or at a Chinese mark
+PRINTED = re.compile(rf"`[^`]*`|\"[^\"]*\"|--{_SOLID}+|{_SOLID}*[_/.=:]{_SOLID}*")
 
 
 def detect_language(text: str) -> Language:
@@ -17,4 +18,4 @@ def detect_language(text: str) -> Language:
     if not lines:
         return "en"
     spoken = PRINTED.sub(" ", " ".join(lines))
-    return "zh" if len(CHINESE.findall(spoken)) >= len(WORD.findall(spoken)) / 2 else "en"
+    return "zh" if len(CHINESE.findall(spoken)) >= len(WORD.findall(spoken)) / 3 else "en"
