@@ -15,7 +15,7 @@ COMPLAINT = re.compile(
     r"(?i)\b(slow|slower|crash\w*|die[sd]?|dead|kill\w*|fail\w*|errors?|exception|oom|out of memory|stuck|hang\w*|hung|freez\w*|"
     r"refus\w*|can(?:no|')t|won't|doesn't|not work\w*|broken|garbage|gibberish|repeat\w*|timeouts?|time[sd]? out|drop(?:s|ped)|is down|"
     r"never (?:gets|comes|starts|ends|returns|finishes)|sits? there|forever|too (?:low|high|long)|nothing happens|wrong|acting up|[45]\d\d)\b"
-    r"|跑不起来|有问题|怪怪的|不正常|重启|变差|慢|卡住|卡死|卡顿|卡在|很卡|崩|挂|死|报\S{0,2}错|错误|失败|异常|不动|不了|不到|超时|溢出|爆|太低|很低|乱码|重复|掉线|无法|不能|起不来|拒绝|被杀|闪退"
+    r"|跑不起来|有问题|出(?:了)?问题|怪怪的|不正常|重启|变差|慢|卡住|卡死|卡顿|卡在|很卡|崩|挂|死|报\S{0,2}错|错误|失败|异常|不动|不了|不到|超时|溢出|爆|太低|很低|乱码|重复|掉线|无法|不能|起不来|拒绝|被杀|闪退"
 )
 ASKS_REMEDY = re.compile(
     r"(?i)\bhow (?:do|can|should|would|to)?\s*(?:i|we|you)?\s*(?:fix|solve|resolve|avoid|get rid|stop|prevent)|\bwhy\b|怎么解决|如何解决|怎么办|为什么|怎么回事|原因"
