@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from assistant.composition import compose, known_engine
-from assistant.conversation import Memory, Turn, after_tried, exhausted, query_of, recall, remember
+from assistant.conversation import Memory, Turn, after_tried, exhausted, preface, query_of, recall, remember
 from assistant.diagnosis import Topic, Verdict, complains, decisive, first_found, judge
 from assistant.fixes import Engine
 from assistant.hypotheses import Hypothesis, alarmed, propose, weigh
@@ -104,26 +104,31 @@ class Assistant:
         steps: list[Step] = []
         lang = question.lang if question.lang != "auto" else detect_language(question.text)
         told = yield from run_step(steps, "scan", lambda: self.scan(question), lambda s: f"{len(s.matches)} signatures")
-        signals = self.known(recall(memory, told))
+        signals = self.known(recall(memory, told)) if memory.turns else told
         words = query_of(memory, question.text)
         hypotheses = propose(self.library, signals, ())
         hits: list[Hit] = []
-        coverages: list[float] = []
+        covered: dict[str, float] = {}
         if self.parts.search and not decisive(hypotheses, signals.root) and memory.kind != "solved":
-            hits, coverage = yield from run_step(
+            hits, covered = yield from run_step(
                 steps, "search", lambda: self.search(words, signals, lang), lambda found: f"{len(found[0])} documents"
             )
-            hypotheses = propose(self.library, signals, hits, coverage)
+            hypotheses = propose(self.library, signals, hits, covered)
         topic = self.topic(words, bool(hits))
         results = yield from self.look(question, hypotheses, steps, memory, signals, topic)
         facts = {**{k: v for r in results for k, v in r.facts.items() if v is not None}, **signals.values}
         hypotheses = alarmed(self.library, hypotheses, results, signals.values)
         hypotheses, ruled_out = weigh(hypotheses, facts, {r.probe: r.status for r in results})
         hypotheses = after_tried(hypotheses, memory)
-        coverages = self.coverages(search_query(words, signals), hypotheses) if hits else [0.0] * len(hypotheses)
+        if hits:
+            more = [h.document.id for h in hypotheses if h.document.id not in covered]
+            covered |= self.coverage(search_query(words, signals), more)
+        coverages = [covered.get(h.document.id, 0.0) for h in hypotheses]
         verdict = self.verdict(words, signals, hypotheses, coverages, results, memory, topic)
         with installed_flags(results):
             answer = compose(self.library, question, signals, verdict, results, ruled_out, facts, lang, memory)
+        if before := preface(memory, signals, results, self.library, lang):
+            answer = replace(answer, text=f"{before}\n{answer.text}".strip())
         if hits and self.index.limits:
             answer = replace(answer, warnings=(*answer.warnings, say("lexical_only", lang, why=self.index.limits)))
         answer = replace(answer, steps=tuple(steps), thread=question.thread)
@@ -161,12 +166,11 @@ class Assistant:
         history = [(turn.text, turn.answer.text) for turn in memory.turns]
         return (yield from write(offline, Brief(tools, history), self.settings, cancelled))
 
-    def coverages(self, query: str, hypotheses: Sequence[Hypothesis]) -> list[float]:
-        """How much of the query each document covers."""
+    def coverage(self, query: str, documents: Sequence[str]) -> dict[str, float]:
+        """How much of the query each document covers, by its id."""
         from kb.search import coverage
 
-        found = coverage(self.index, query, [h.document.id for h in hypotheses])
-        return [found.get(h.document.id, 0.0) for h in hypotheses]
+        return coverage(self.index, query, documents) if documents else {}
 
     def known(self, signals: Signals) -> Signals:
         """The signals without lines of documents that were removed since they were read."""
@@ -187,12 +191,12 @@ class Assistant:
 
     def search(self, text: str, signals: Signals, lang: Language) -> tuple[list[Hit], dict[str, float]]:
         """The nearest documents to the words and the root exception, and how much of the words each covers."""
-        from kb.search import coverage, search
+        from kb.search import search
 
         query = search_query(text, signals)
         sought = f"{query}\n{' '.join(options_of(signals.command))}".strip()
         hits = search(self.index, sought, CANDIDATES, self.parts.search or "hybrid", lang)
-        return hits, coverage(self.index, query, [h.document for h in hits])
+        return hits, self.coverage(query, [h.document for h in hits])
 
     def look(
         self,

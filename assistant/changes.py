@@ -11,6 +11,8 @@ from probes.types import ProbeResult
 WAVERING_RATIO = 0.05
 WAVERING = {"_gib": 0.1, "_ratio": 0.05, "_c": 2.0, "_seconds": 0.02, "_per_second": 0.1}
 """The least movement that is told, by the unit that a fact's name ends with. Counts have none: each one is told."""
+UNTOLD = frozenset({"engine_uptime_seconds", "cpu_load_ratio"})
+"""Facts that move by themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,7 @@ def compare(before: Mapping[str, ProbeResult], after: Iterable[ProbeResult]) -> 
         Change("fact", new, old.facts[name], value, name)
         for old, new in pairs
         for name, value in new.facts.items()
-        if name in old.facts and has_moved(name, old.facts[name], value)
+        if name in old.facts and name not in UNTOLD and has_moved(name, old.facts[name], value)
     ]
     return [*statuses, *advice, *facts]
 

@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from assistant.grounding import CITATION
+
 Kind = Literal[
     "citation", "quote", "command", "flag", "variable", "metric", "model", "path", "url", "image", "html", "code", "number",
     "uncited", "unrelated",
 ]  # fmt: skip
 
-CITATION = re.compile(r"\[([KPLC]\d+)\]")
 # Citations in the forms that models like: [K1, L2], 【K1】, (K1).
 LOOSE_CITATION = re.compile(r"[\[(（【]\s*([KPLC]\d+(?:\s*[,，、;；]\s*[KPLC]\d+)*)\s*[\])）】](?!\()")
 FLAG = re.compile(r"(?<![\w-])--[A-Za-z][\w.-]*|(?<![\w-])-(?:tp|pp|dp|ep|q|O\d?)(?![\w-])")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from assistant import refused_flags
-from assistant.conversation import Memory, exhausted, preface, untried
+from assistant.conversation import Memory, exhausted, untried
 from assistant.diagnosis import Verdict
 from assistant.fixes import NOTHING_GIVEN, Engine, fixes_for, release_sentence
 from assistant.grounding import ground
@@ -59,24 +59,7 @@ def compose(
     lang: Language,
     memory: Memory = FIRST,
 ) -> Answer:
-    """The answer that a verdict comes to, after what the conversation says of it."""
-    answer = composed(library, question, signals, verdict, results, ruled_out, facts, lang, memory)
-    before = preface(memory, answer, signals, results, library, lang)
-    return replace(answer, text=f"{before}\n{answer.text}".strip()) if before else answer
-
-
-def composed(
-    library: Library,
-    question: Question,
-    signals: Signals,
-    verdict: Verdict,
-    results: Sequence[ProbeResult],
-    ruled_out: Sequence[tuple[Hypothesis, Reading]],
-    facts: Mapping[str, Any],
-    lang: Language,
-    memory: Memory,
-) -> Answer:
-    """The answer by itself."""
+    """The answer that a verdict comes to, by itself; what goes before it is for the conversation to say."""
     ledger = Ledger()
     if signals.command:
         ledger.cite("command", say("command_source", lang), signals.command)

@@ -59,9 +59,7 @@ NAMED_FIX = re.compile(
     r"(?i)\b(?:fix|step|option|number|no\.?|#)\s*(?P<number>[1-5])\b|\bthe (?P<word>first|second|third|fourth|fifth)\b|第(?P<zh>[一二三四五1-5])[个条步种]"
 )
 FLAG = re.compile(r"(?<![\w-])--?[A-Za-z][\w.-]+|\b[A-Z][A-Z0-9]+(?:_[A-Z0-9]+)+\b")
-NOISE = 0.05  # readings of the same idle machine differ by a few per cent from one second to the next
 CHANGES = 6
-UNTOLD = frozenset({"engine_uptime_seconds", "cpu_load_ratio"})  # these move by themselves
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,9 +194,7 @@ def untried(diagnosis: Diagnosis, memory: Memory) -> Diagnosis:
     return replace(diagnosis, fixes=left or diagnosis.fixes)
 
 
-def preface(
-    memory: Memory, answer: Answer, signals: Signals, results: Sequence[ProbeResult], library: Library, lang: Language
-) -> str:
+def preface(memory: Memory, signals: Signals, results: Sequence[ProbeResult], library: Library, lang: Language) -> str:
     """What a follow-up's answer begins with: what was tried, what changed since; empty where there is nothing to say."""
     if not memory.turns or memory.kind == "new":
         return ""
@@ -237,24 +233,14 @@ def reading_changes(
     before: Mapping[str, Mapping[str, Any]], results: Sequence[ProbeResult], lang: Language
 ) -> list[str]:
     """What the probes read differently than before: `gpu_memory: warning → ok`, `gpu_free_gib: 0.8 → 22.1`."""
+    from assistant.changes import compare
     from kb.expressions import shown
+    from probes.registry import replay
 
     lines = []
-    for result in results:
-        earlier = before.get(result.probe)
-        if earlier is None:
-            continue
-        if earlier.get("status") != result.status:
-            lines.append(f"{result.probe}: {earlier.get('status')} → {result.status}")
-        for name, value in result.facts.items():
-            was = (earlier.get("facts") or {}).get(name)
-            if name not in UNTOLD and was is not None and value is not None and differs(was, value):
-                lines.append(f"{name}: {shown(was)} → {shown(value)}")
+    for change in compare(replay(before), results):
+        if change.kind == "status":
+            lines.append(f"{change.result.probe}: {change.before} → {change.after}")
+        elif change.kind == "fact" and change.before is not None and change.after is not None:
+            lines.append(f"{change.name}: {shown(change.before)} → {shown(change.after)}")
     return lines[:CHANGES]
-
-
-def differs(before: Any, after: Any) -> bool:
-    """Whether a reading changed by more than its noise."""
-    if isinstance(before, bool) or isinstance(after, bool) or not isinstance(before, int | float):
-        return bool(before != after)
-    return not isinstance(after, int | float) or abs(after - before) > NOISE * max(abs(before), abs(after))

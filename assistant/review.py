@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from assistant.claims import (
-    CITATION,
     DOMAIN,
     HTML,
     IMAGE,
@@ -25,6 +24,7 @@ from assistant.claims import (
     looks_like_command,
     pieces,
 )
+from assistant.grounding import CITATION
 from assistant.sources import Sources, is_accounted
 from kb.types import Language
 

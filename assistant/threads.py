@@ -83,9 +83,11 @@ class Threads:
         from sqlalchemy import func, insert, literal, select
         from sqlalchemy.exc import IntegrityError
 
+        from probes.reading.mask import mask
+
         t = self._turns
         place = select(func.coalesce(func.max(t.c.place), 0) + 1).where(t.c.thread == check_thread(thread))
-        values = [literal(thread), place.scalar_subquery(), literal(time.time()), literal(_masked(text))]
+        values = [literal(thread), place.scalar_subquery(), literal(time.time()), literal(mask(text))]
         row = insert(t).from_select(["thread", "place", "created", "text"], select(*values)).returning(t.c.place)
         for attempt in range(TRIES):
             try:
@@ -101,8 +103,10 @@ class Threads:
         import msgspec
         from sqlalchemy import update
 
+        from probes.reading.mask import mask_values
+
         t = self._turns
-        told = msgspec.json.encode(_masked(msgspec.to_builtins(turn))).decode()
+        told = msgspec.json.encode(mask_values(msgspec.to_builtins(turn))).decode()
         with self._writing() as connection:
             connection.execute(update(t).where(t.c.thread == thread, t.c.place == place).values(turn=told))
 
@@ -271,16 +275,6 @@ def _turn(kept: str | None) -> Turn | None:
         return msgspec.json.decode(kept, type=Turn) if kept else None
     except msgspec.ValidationError:  # written by another version
         return None
-
-
-def _masked(value: Any) -> Any:
-    from probes.reading.mask import mask
-
-    if isinstance(value, str):
-        return mask(value)
-    if isinstance(value, dict):
-        return {key: _masked(item) for key, item in value.items()}
-    return [_masked(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _shown(url: str) -> str:

@@ -208,8 +208,12 @@ def replay(host_json: Mapping[str, Any]) -> dict[str, ProbeResult]:
 
 def masked(result: ProbeResult) -> ProbeResult:
     """Mask every text of a result. All results pass here, so a new probe cannot forget it."""
-    values = {name: _masked(getattr(result, name)) for name in ("summary", "summary_zh", "facts", "data", "source")}
-    return replace(result, **values, advice=_texts(_masked(result.advice)), advice_zh=_texts(_masked(result.advice_zh)))
+    from probes.reading.mask import mask_values
+
+    values = {name: mask_values(getattr(result, name)) for name in ("summary", "summary_zh", "facts", "data", "source")}
+    return replace(
+        result, **values, advice=_texts(mask_values(result.advice)), advice_zh=_texts(mask_values(result.advice_zh))
+    )
 
 
 def _look(name: str, target: Target, finished: SimpleQueue[ProbeResult]) -> None:
@@ -253,18 +257,6 @@ def _is_passive(name: str) -> bool:
         return load_probe(name).passive
     except (ImportError, SyntaxError, AttributeError, TypeError):
         return True
-
-
-def _masked(value: Any) -> Any:
-    from probes.reading.mask import mask
-
-    if isinstance(value, str):
-        return mask(value)
-    if isinstance(value, Mapping):
-        return {key: _masked(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_masked(item) for item in value]
-    return value
 
 
 def _mapping(value: Any) -> dict[str, Any]:

@@ -141,8 +141,8 @@ def route_readings(api: APIRouter, assistant: Assistant) -> None:
         return operations.scan_logs(assistant, logs)
 
     @api.post("/flags/check", summary="Check a serving command against a release")
-    def check_flags(body: Command) -> dict[str, Any]:
-        return operations.check_flags(body.command, body.release)
+    def check_flags(body: Command) -> Any:
+        return msgspec.to_builtins(operations.check_flags(body.command, body.release))
 
 
 def route_documents(api: APIRouter, assistant: Assistant) -> None:

@@ -14,7 +14,7 @@ from kb.types import Language
 from probes.judging import GRAVITY
 from probes.registry import worst_status
 from probes.types import ProbeResult, Status
-from ui.render import STYLES
+from ui.render import STATUS_WORDS, STYLES
 
 if TYPE_CHECKING:
     from assistant.changes import Change
@@ -23,10 +23,7 @@ CALM_WIDTH = 40
 """What a calm round's line takes at most."""
 MARKS = {"ok": "✓", "warning": "!", "critical": "✗", "unknown": "?"}
 WORDS: dict[str, dict[Language, str]] = {
-    "ok": {"en": "ok", "zh": "正常"},
-    "warning": {"en": "warning", "zh": "警告"},
-    "critical": {"en": "critical", "zh": "严重"},
-    "unknown": {"en": "unknown", "zh": "未知"},
+    **STATUS_WORDS,
     "count_critical": {"en": "{n} critical", "zh": "{n} 项严重"},
     "count_warning": {"en": "{n} warning", "zh": "{n} 项警告"},
     "count_unknown": {"en": "{n} could not look", "zh": "{n} 项未能读取"},

@@ -129,7 +129,7 @@ def add_lookups(server: MCPServer[Any], assistant: Assistant) -> None:
     ) -> FlagCheck:
         """Whether every flag, choice and variable of a serving command exists in a release, and what to write instead."""
         with told():
-            return cast(FlagCheck, operations.check_flags(command, release))
+            return cast(FlagCheck, msgspec.to_builtins(operations.check_flags(command, release)))
 
     @server.tool(title="Size a model", annotations=READ_ONLY)
     def size_model(

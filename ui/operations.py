@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kb.errors import InputError
 
 if TYPE_CHECKING:
     from assistant.assistant import Assistant
+    from kb.flags import FlagStatus
     from kb.types import Document, Language
 
 SHOWN_LIMIT = 20
 
 
-def check_flags(command: str, release: str = "") -> dict[str, Any]:
-    """Every flag, choice and variable of a serving command against a release: `{"release", "items", "patched_command"}`.
+@dataclass(frozen=True, slots=True)
+class CheckedCommand:
+    """A command against a release: what is known of each name in it, and the command as that release takes it."""
+
+    release: str | None
+    items: tuple[FlagStatus, ...]
+    patched_command: str
+
+
+def check_flags(command: str, release: str = "") -> CheckedCommand:
+    """Every flag, choice and variable of a serving command against a release.
 
     `release` reads `vllm==0.11.0`; empty means the command's image tag. Raises InputError for what is no serving command.
     """
-    import msgspec
-
     from kb.flags import check_command, engine_of, patched_command, release_of
 
     if engine_of(command) is None:
@@ -29,12 +38,8 @@ def check_flags(command: str, release: str = "") -> dict[str, Any]:
             "no serving command of vLLM or SGLang in this: crashcart flags check 'vllm serve MODEL --max-model-len 8192'."
         )
     engine, version = split_release(release) if release else (engine_of(command) or "", release_of(command) or "")
-    items = check_command(command, engine, version)
-    return {
-        "release": f"{engine}=={version}" if version else None,
-        "items": msgspec.to_builtins(items),
-        "patched_command": patched_command(command, engine, version),
-    }
+    items = tuple(check_command(command, engine, version))
+    return CheckedCommand(f"{engine}=={version}" if version else None, items, patched_command(command, engine, version))
 
 
 def split_release(text: str) -> tuple[str, str]:

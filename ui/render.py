@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from probes.scanner import Hit, Match, ScanReport
 
 STYLES = {"ok": "green", "warning": "yellow", "critical": "bold red", "unknown": "dim"}
+STATUS_WORDS: dict[str, dict[Language, str]] = {
+    "ok": {"en": "ok", "zh": "正常"},
+    "warning": {"en": "warning", "zh": "警告"},
+    "critical": {"en": "critical", "zh": "严重"},
+    "unknown": {"en": "unknown", "zh": "未知"},
+}
 
 SCAN_WORDS: dict[str, dict[Language, str]] = {
     "fault": {"en": "1 known fault in {names} ({lines} lines, {bytes} bytes)", "zh": "{names} 中有 1 个已知故障（{lines} 行，{bytes} 字节）"},

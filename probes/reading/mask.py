@@ -10,9 +10,9 @@ Every rule starts from a literal that is looked for first, so that text without 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 MARK = "MASKED-"
 BARE_CHARACTERS = 256
@@ -217,6 +217,17 @@ _process_masker = Masker()
 def mask(text: str) -> str:
     """The text with every secret replaced by a mark that holds for this process."""
     return _process_masker.mask(text)
+
+
+def mask_values(value: Any) -> Any:
+    """A value with every text in it masked, however deep; mappings come back as dicts, sequences as lists."""
+    if isinstance(value, str):
+        return mask(value)
+    if isinstance(value, Mapping):
+        return {key: mask_values(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [mask_values(item) for item in value]
+    return value
 
 
 def find_secrets(text: str) -> Iterator[Secret]:

@@ -8,7 +8,7 @@ import typer
 
 from kb.errors import InputError
 from ui.cli.options import JSON, print_json
-from ui.operations import split_release
+from ui.operations import check_flags
 
 if TYPE_CHECKING:
     from kb.flags import FlagStatus
@@ -39,23 +39,15 @@ def check(
 
     Exit codes: 0 all work there, 1 something deprecated or without effect, 2 something the release does not take, 3 unknown release.
     """
-    from kb.flags import check_command, engine_of, patched_command, release_of
-
-    engine, version = split_release(release) if release else (engine_of(command) or "", release_of(command) or "")
-    if engine_of(command) is None:
-        raise InputError(
-            "no serving command of vLLM or SGLang in this: crashcart flags check 'vllm serve MODEL --max-model-len 8192'."
-        )
-    items = check_command(command, engine, version)
-    patched = patched_command(command, engine, version)
+    checked = check_flags(command, release)
     if as_json:
-        print_json({"release": f"{engine}=={version}" if version else None, "items": items, "patched_command": patched})
+        print_json(checked)
     else:
-        for item in items:
+        for item in checked.items:
             typer.echo(describe(item))
-        if patched != command:
-            typer.echo(f"\n{patched}")
-    return exit_code([item.status for item in items])
+        if checked.patched_command != command:
+            typer.echo(f"\n{checked.patched_command}")
+    return exit_code([item.status for item in checked.items])
 
 
 @flags_app.command("diff")

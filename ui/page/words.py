@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kb.types import Language
+from ui.render import STATUS_WORDS
 
 SAID: dict[str, dict[Language, str]] = {
     "empty": {"en": "Say what is wrong, or attach a log.", "zh": "请描述故障现象，或附上日志。"},
@@ -86,10 +87,7 @@ SAID: dict[str, dict[Language, str]] = {
     "running": {"en": "running", "zh": "运行"},
     "waiting": {"en": "waiting", "zh": "排队"},
     "ttft": {"en": "Time to first token", "zh": "首 token 延迟"},
-    "ok": {"en": "ok", "zh": "正常"},
-    "warning": {"en": "warning", "zh": "警告"},
-    "critical": {"en": "critical", "zh": "严重"},
-    "unknown": {"en": "unknown", "zh": "未知"},
+    **STATUS_WORDS,
     "swells": {
         "en": "{name} unpacks to more than {gib} GiB, which no page reads: run `crashcart ask --log {name}` on the host.",
         "zh": "{name} 解压后超过 {gib} GiB，网页无法读取：请在主机上运行 `crashcart ask --log {name}`。",
