@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from probes.reading.mask import mask
 from probes.scanner.blocks import Block
+from probes.scanner.lines import Lines
 from probes.scanner.prefixes import time_in
 from probes.scanner.types import Hit
 
 TEXT_CHARACTERS = 2_000
 CONTEXT_LINES = 3
 CONTEXT_BYTES = 8_192
-Counter = Callable[[bytes | bytearray, int, int], int]
 
 
 class Seen(NamedTuple):
@@ -35,30 +35,12 @@ def line_around(block: Block, offset: int) -> tuple[int, int]:
     return start, stop if stop >= 0 else block.end
 
 
-def count_line_ends(data: bytes | bytearray, start: int, end: int) -> int:
-    """Line ends in `data[start:end]`, at 2.5 GB/s."""
-    return data.count(b"\n", start, end)
-
-
-def fast_counter() -> Counter:
-    """The same at 10 GB/s with numpy, whose import (80 ms) only a large log repays."""
-    try:
-        import numpy as np
-    except ImportError:
-        return count_line_ends
-
-    def count(data: bytes | bytearray, start: int, end: int) -> int:
-        return int(np.count_nonzero(np.frombuffer(data, np.uint8)[start:end] == 10))
-
-    return count
-
-
-def number_lines(block: Block, offsets: Iterable[int], line: int, count: Counter = count_line_ends) -> dict[int, int]:
+def number_lines(block: Block, offsets: Iterable[int], line: int, lines: Lines) -> dict[int, int]:
     """The line number at each offset (ascending) in a block whose first line has the number `line`."""
     numbers, counted = {}, 0
     for offset in offsets:
         start = block.text.rfind(b"\n", 0, offset) + 1
-        line += count(block.numbered, counted, start)
+        line += lines.count_ends(block.numbered, counted, start)
         counted = start
         numbers[offset] = line
     return numbers

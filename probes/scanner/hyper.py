@@ -8,6 +8,7 @@ then a second database is made of such patterns as a whole, which reports nothin
 
 from __future__ import annotations
 
+import threading
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
@@ -35,6 +36,7 @@ class HyperFinder:
         self._learned: dict[int, Row] = {}
         self._refused: set[int] = set()
         self._whole: tuple[Any, frozenset[int]] = (None, frozenset())
+        self._scratches = threading.local()
         self.learn(Counter(dict.fromkeys(self._always, TRIES)), ())
 
     def find(self, data: bytes | bytearray, end: int) -> Places:
@@ -50,10 +52,17 @@ class HyperFinder:
         def on_match(i: int, _start: int, stop: int, _flags: int, _context: object) -> None:
             certain[i].append(stop - 1)
 
-        self._literals.scan(text, on_literal)
+        self._literals.scan(text, on_literal, scratch=self._scratch("literals", self._literals))
         if database:
-            database.scan(text, on_match)
+            database.scan(text, on_match, scratch=self._scratch("whole", database))
         return Places(possible, certain)
+
+    def _scratch(self, place: str, database: Any) -> Any:
+        """Scratch space for a database: one of the calling thread's own, since two threads must not use one at once."""
+        held = self._scratches.__dict__
+        if held.get(place, (None,))[0] is not database:
+            held[place] = database, self._hyperscan.Scratch(database)
+        return held[place][1]
 
     def learn(self, tried: Counter[int], enough: Collection[int]) -> None:
         """Learn whole patterns where that pays: `tried` says on how many lines each was tried; those that are learned are

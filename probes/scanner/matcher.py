@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from probes.scanner.expressions import UnsupportedError, expression
@@ -183,19 +183,6 @@ class LinesWith:
             to = text.find(NEWLINE, at, self._end)
             yield begin, to if to >= 0 else self._end
             stop = begin - 1
-
-
-def lines_at(i: int, offsets: Iterable[int], data: bytes | bytearray, end: int) -> Found:
-    """The lines of `data[:end]` in which the offsets lie, of which there is at least one, ascending."""
-    lines, stop = 0, -1
-    first = last = -1
-    for offset in offsets:
-        if offset > stop:
-            stop = data.find(NEWLINE, offset, end)
-            stop = stop if stop >= 0 else end
-            first = offset if not lines else first
-            last, lines = offset, lines + 1
-    return Found(i, lines, first, last)
 
 
 def ignores_case(pattern: str) -> bool:

@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 from kb.types import Signature
 from probes.scanner.blocks import Block
-from probes.scanner.hits import Counter, Seen, count_line_ends, hit_of, number_lines, see
-from probes.scanner.matcher import LineMatcher, Places, lines_at
+from probes.scanner.hits import Seen, hit_of, number_lines, see
+from probes.scanner.lines import Lines
+from probes.scanner.matcher import Found, LineMatcher, Places
 from probes.scanner.types import Match
 
 COUNTED = 10_000
@@ -40,7 +41,7 @@ class Matches:
         self._last: dict[int, Seen] = {}
         self._waiting: dict[int, int] = {}
         self._before: _Place | None = None
-        self.count_line_ends: Counter = count_line_ends
+        self.lines = Lines()
 
     @property
     def counts(self) -> tuple[int, ...]:
@@ -69,11 +70,12 @@ class Matches:
         }
         enough |= {i: offsets[0] for i, offsets in places.certain.items() if self._is_counted(i)}
         self._find_last(set(enough))
-        found = [lines_at(i, offsets, text, end) for i, offsets in places.certain.items() if not self._is_counted(i)]
+        sure = ((i, offsets) for i, offsets in places.certain.items() if not self._is_counted(i))
+        found = [Found(i, *self.lines.holding(offsets, text, end)) for i, offsets in sure]
         rest = ((i, at) for i, at in places.possible.items() if not self._is_counted(i))
         found += [f for i, at in rest if (f := self._matcher.match(i, text, end, at))]
         offsets = {offset for f in found for offset in (f.first, f.last)}
-        numbers = number_lines(block, sorted(offsets | {block.end}), line, self.count_line_ends)
+        numbers = number_lines(block, sorted(offsets | {block.end}), line, self.lines)
         for f in found:
             self._counts[f.pattern] += f.lines
             if f.pattern not in self._first:
@@ -102,7 +104,7 @@ class Matches:
         for i in self._waiting.keys() - again:
             at = self._matcher.last(i, block.text, block.end, self._waiting[i])
             if at is not None:
-                self._last[i] = see(block, at, path, number_lines(block, [at], line)[at], file)
+                self._last[i] = see(block, at, path, number_lines(block, [at], line, self.lines)[at], file)
 
     def match(self, i: int) -> Match:
         """What was seen of one signature, which was seen."""

@@ -6,13 +6,14 @@ import io
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from kb.types import Signature
 from probes.reading.mask import mask
-from probes.scanner.blocks import BLOCKS_AHEAD, Block, read_blocks
+from probes.scanner.blocks import BLOCKS_AHEAD, SEARCHERS, Block, read_blocks
 from probes.scanner.failures import MENTION, TRACEBACK, Failures
-from probes.scanner.hits import count_line_ends, fast_counter
+from probes.scanner.lines import FastLines, Lines
 from probes.scanner.matcher import Finder, Places, PythonFinder
 from probes.scanner.matches import Matches
 from probes.scanner.sources import oldest_first, open_stream
@@ -160,8 +161,9 @@ class Scan:
         self._total += block.raw
         if self._hyper:
             self._hyper.learn(self._matches.tried, self._matches.enough)
-        if self._total > LARGE_BYTES and self._matches.count_line_ends is count_line_ends:
-            self._matches.count_line_ends = fast_counter()
+        if self._total > LARGE_BYTES and type(self._matches.lines) is Lines:
+            with suppress(ImportError):
+                self._matches.lines = FastLines()
 
     def report(self) -> ScanReport:
         """All that was found."""
@@ -197,12 +199,12 @@ class Scan:
 
 
 def _find_ahead(finder: Finder, first: Block, blocks: Iterable[Block]) -> Iterator[tuple[Block, Places]]:
-    """Search the next blocks in a thread (Hyperscan does without the interpreter) while the last one is read."""
+    """Search the next blocks in threads (Hyperscan does without the interpreter) while the last one is read."""
     from concurrent.futures import Future, ThreadPoolExecutor
 
     waiting: deque[tuple[Block, Future[Places]]] = deque()
     damage: DamagedError | None = None
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(min(SEARCHERS, os.cpu_count() or 1)) as pool:
         waiting.append((first, pool.submit(finder.find, first.text, first.end)))
         try:
             for block in blocks:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import codecs
 import io
+import sys
+from importlib import import_module
 from typing import Any, Protocol
 
 from probes.scanner.types import ScanError
@@ -40,10 +42,8 @@ def unpack(raw: ByteStream, name: str) -> ByteStream:
 
         return _Unpacked(bz2.open(source), source)
     if head.startswith(b"\x28\xb5\x2f\xfd"):
-        import zstandard
-
-        reader = zstandard.ZstdDecompressor().stream_reader(source, read_across_frames=True)
-        return _Unpacked(reader, source, zstandard.ZstdError)
+        zstd: Any = import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
+        return _Unpacked(zstd.ZstdFile(source), source, zstd.ZstdError)
     if head.startswith(b"PK\x03\x04"):
         raise ScanError(f"{name} is a zip archive: unpack it with `unzip {name}` and scan what is in it.")
     return _Utf16(source) if head[:2] in _BOMS else source
