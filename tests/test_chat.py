@@ -111,10 +111,13 @@ def test_steps_come_before_the_answer_and_run_before_they_finish(chat: Chat) -> 
     shown = chat.ask("Why is the time to first token 8 seconds?")
     last = shown[-1]
     assert [m["role"] for m in last] == ["user", *["assistant"] * (len(last) - 1)]
-    titles = [step["title"] for step in steps_of(last)]
+    line, *steps = steps_of(last)
+    assert line["title"] == f"What was looked at: {len(steps)} steps"
+    assert {step["parent_id"] for step in steps} == {line["id"]}
+    titles = [step["title"] for step in steps]
     assert titles[:2] == ["Read the question and the logs", "Search the documents"]
     assert "Probe versions" in titles
-    assert all(step["status"] == "done" and step["duration"] >= 0 for step in steps_of(last))
+    assert all(step["status"] == "done" and step["duration"] >= 0 for step in steps)
     assert not last[-1]["metadata"] or not last[-1]["metadata"].get("title")
     for title in titles:
         states = [s["status"] for talk in shown for s in steps_of(talk) if s["title"] == title]

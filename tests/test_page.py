@@ -90,11 +90,14 @@ def test_code_is_left_as_it_stands() -> None:
     assert harmless(text) == text
 
 
-def a_card(**changed: object) -> str:
-    fix = Fix("Lower it", "…", patched_command="# vLLM >= 0.5\nvllm serve M --max-model-len 20304", risk="restart")
+def a_card() -> str:
+    usual = "vllm serve MODEL --max-model-len 20304"
+    own = "# vLLM >= 0.5\nvllm serve M --max-model-len 20304"
+    fix = Fix("Lower it", "…", commands=(usual,), patched_command=own, risk="restart")
     diagnosis = Diagnosis(
         "kv", "Too long", 0.94, ("K1",), ruled_out=(RuledOut("oom", "gpu_free_ratio > 0.5"),), fixes=(fix,)
     )
+    less_likely = Diagnosis("oom", "Full", 0.4, fixes=(Fix("Free it", "…", patched_command="vllm serve M --cpu"),))
     known = (
         Evidence("K1", "document", "kb/docs/kv.md", "one\n\ntwo <b>"),
         Evidence("C1", "command", "serving command", "vllm serve M --max-model-len 131072"),
@@ -102,9 +105,9 @@ def a_card(**changed: object) -> str:
     )
     text = (
         "## Diagnosis: x [K1][L7]\n\n**1. Lower it** · risk: restarts the server [K1]\n\n"
-        f"```bash\n{fix.patched_command}\n```\n`[K1]`"
+        f"```bash\n{usual}\n```\n\nYour command with this fix:\n\n```bash\n{own}\n```\n`[K1]`"
     )
-    return answer_card(Answer("diagnosed", "en", (diagnosis,), known, text=text), title_of)
+    return answer_card(Answer("diagnosed", "en", (diagnosis, less_likely), known, text=text), title_of)
 
 
 def test_a_card_has_badges_diff_evidence_and_what_was_ruled_out() -> None:
@@ -118,6 +121,8 @@ def test_a_card_has_badges_diff_evidence_and_what_was_ruled_out() -> None:
     )
     assert "<li>The title of oom, because <code>gpu_free_ratio &gt; 0.5</code></li>" in card
     assert "never-cited" not in card
+    assert "MODEL" not in card  # the user's own command stands for it
+    assert "--cpu" not in card  # a fix of what is less likely is named, not given as a command
 
 
 def test_a_diff_shows_tags_as_text() -> None:

@@ -28,6 +28,7 @@ PARTS = Path(__file__).parent / "page"
 # The browser itself keeps the page from asking any other machine, whatever a log may bring into an answer.
 HEAD = """<meta http-equiv="Content-Security-Policy" content="default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:">
 <script>{script}</script>"""
+BUTTONS = ("new", "delete", "save_text", "save_bundle", "look", "show_threads", "show_host", "language")
 QUIET: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
 
 
@@ -43,6 +44,7 @@ class Page:
     def __init__(self, talks: Conversations, watch: HostWatch) -> None:
         self.talks = talks
         self.watch = watch
+        self.first = first_words()
 
     def build(self) -> Any:
         """The page: its components, then their events."""
@@ -59,9 +61,9 @@ class Page:
                 self.build_host()
             with gr.Row(elem_id="top"):
                 gr.HTML("<h1>Crashcart</h1>")
-                self.to_threads = gr.Button(size="sm")
-                self.to_host = gr.Button(size="sm")
-                self.language = gr.Button(size="sm")
+                self.to_threads = gr.Button(self.first("show_threads"), size="sm")
+                self.to_host = gr.Button(self.first("show_host"), size="sm")
+                self.language = gr.Button(self.first("language"), size="sm")
             self.build_talk()
             self.wire_talk()
             self.wire_panels()
@@ -78,18 +80,18 @@ class Page:
         """The panel of conversations."""
         import gradio as gr
 
-        self.new = gr.Button(variant="primary", size="sm")
-        self.list = gr.Radio(elem_id="thread-list")
-        self.save_text = gr.Button(size="sm")
-        self.save_bundle = gr.Button(size="sm")
-        self.remove = gr.Button(size="sm")
+        self.new = gr.Button(self.first("new"), variant="primary", size="sm")
+        self.list = gr.Radio(label=self.first("threads"), elem_id="thread-list")
+        self.save_text = gr.Button(self.first("save_text"), size="sm")
+        self.save_bundle = gr.Button(self.first("save_bundle"), size="sm")
+        self.remove = gr.Button(self.first("delete"), size="sm")
 
     def build_host(self) -> None:
         """The panel of this host."""
         import gradio as gr
 
         self.host = gr.HTML(elem_id="findings")
-        self.look = gr.Button(size="sm")
+        self.look = gr.Button(self.first("look"), size="sm")
         self.timer = gr.Timer(SAMPLE_SECONDS, active=False)
 
     def build_talk(self) -> None:
@@ -98,6 +100,8 @@ class Page:
 
         self.talk = gr.Chatbot(
             elem_id="talk",
+            label=self.first("chat"),
+            placeholder=str(self.first("welcome")),
             show_label=False,
             scale=1,
             layout="bubble",
@@ -110,6 +114,7 @@ class Page:
         )
         self.box = gr.MultimodalTextbox(
             elem_id="box",
+            placeholder=str(self.first("placeholder")),
             show_label=False,
             file_count="multiple",
             max_plain_text_length=LONGEST_TYPED,
@@ -225,7 +230,11 @@ class Page:
         return self.writable(text), shown, self.list_of(here_of(told))
 
     def delete(self, told: Any) -> tuple[Any, Any, Any]:
+        import gradio as gr
+
         here = here_of(told)
+        if here.is_kept:
+            return gr.skip(), self.talks.show(here), gr.skip()
         self.talks.delete(here)
         return self.writable(), [], self.list_of(here)
 
@@ -284,7 +293,7 @@ class Page:
         return gr.Chatbot(
             value=self.talks.show(here),
             label=say("chat", here.lang),
-            placeholder=f"## {say('title', here.lang)}\n\n{say('intro', here.lang)}",
+            placeholder=say("welcome", here.lang),
             examples=[{"text": text} for text in EXAMPLES[here.lang]],
         )
 
@@ -293,9 +302,16 @@ class Page:
         import gradio as gr
 
         lang: Language = here.lang
-        keys = ("new", "delete", "save_text", "save_bundle", "look", "show_threads", "show_host", "language")
-        new, *others = (gr.Button(say(key, lang)) for key in keys)
+        new, *others = (gr.Button(say(key, lang)) for key in BUTTONS)
         return [gr.MultimodalTextbox(placeholder=say("placeholder", lang)), new, gr.skip(), *others]
+
+
+def first_words() -> Any:
+    """The words that the page is first drawn with, in the browser's own language, before it has asked for anything."""
+    import gradio as gr
+
+    keys = (*BUTTONS, "threads", "chat", "placeholder", "welcome")
+    return gr.I18n(**{lang: {key: say(key, lang) for key in keys} for lang in EXAMPLES})
 
 
 def build_page_app(assistant: Assistant, index_is_open: Event) -> Any:
@@ -326,6 +342,7 @@ def build_page_app(assistant: Assistant, index_is_open: Event) -> Any:
         css=(PARTS / "page.css").read_text("utf-8"),
         head=HEAD.format(script=(PARTS / "page.js").read_text("utf-8")),
         footer_links=[],
+        i18n=first_words(),
         max_file_size=UPLOAD_BYTES,
     )
 

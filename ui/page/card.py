@@ -56,9 +56,8 @@ def body(answer: Answer) -> str:
     """The answer's text: escaped, its risks as badges, its citations as links to the evidence, its commands with diffs."""
     text = harmless(answer.text, lambda prose: with_links(with_risks(prose, answer.lang), answer.evidence))
     old = next((e.text for e in answer.evidence if e.kind == "command"), "")
-    for diagnosis in answer.diagnoses:
-        for fix in diagnosis.fixes:
-            text = with_diff(text, fix, old, answer.lang)
+    for place, fix in enumerate(answer.diagnoses[0].fixes if answer.diagnoses and old else ()):
+        text = with_diff(text, fix, old, answer.lang, is_first=place == 0)
     return text
 
 
@@ -91,14 +90,29 @@ def with_links(prose: str, known: Iterable[Evidence]) -> str:
     return CITATION.sub(lambda m: f'<a class="cite" href="#{m[1]}">{m[1]}</a>' if m[1] in ids else m[0], prose)
 
 
-def with_diff(text: str, fix: Fix, old: str, lang: Language) -> str:
-    """The text with what changes in the user's command, above the command to copy."""
-    if not fix.patched_command or not old:
+def with_diff(text: str, fix: Fix, old: str, lang: Language, is_first: bool) -> str:
+    """The text with what changes in the user's command, above the command to copy.
+
+    The same fix for anybody's command, where it is the only one, makes room for that of the user's own. Of a text that
+    shows no such command (a model's), the first fix's is added.
+    """
+    if not fix.patched_command:
         return text
-    block = f"```bash\n{fix.patched_command}\n```"
+    block = in_code(fix.patched_command)
     new = "\n".join(line for line in fix.patched_command.splitlines() if not line.startswith("#"))
     shown = f"{diff(old, new)}\n\n{block}"
-    return text.replace(block, shown, 1) if block in text else f"{text}\n\n{say_answer('patched', lang)}:\n\n{shown}"
+    if block not in text:
+        return f"{text}\n\n{say_answer('patched', lang)}:\n\n{shown}" if is_first else text
+    before, _, after = text.partition(block)
+    if len(fix.commands) == 1:
+        start, found, end = before.rpartition(f"{in_code(fix.commands[0])}\n\n")
+        before = start + end if found and end == f"{say_answer('patched', lang)}:\n\n" else before
+    return before + shown + after
+
+
+def in_code(command: str) -> str:
+    """A command as answers show it."""
+    return f"```bash\n{command}\n```"
 
 
 def diff(old: str, new: str) -> str:

@@ -34,12 +34,14 @@ REMEMBERED = 256
 @dataclass(frozen=True, slots=True)
 class Here:
     """What a browser says of itself: the thread in its address, those that it began, the page's language and whether it
-    was chosen (then answers come in it, whatever the question's language)."""
+    was chosen (then answers come in it, whatever the question's language), and whether the person, asked once more, would
+    rather keep the thread than delete it."""
 
     thread: str = ""
     threads: tuple[str, ...] = ()
     lang: Language = "en"
     is_chosen: bool = False
+    is_kept: bool = False
 
 
 def here_of(told: Any) -> Here:
@@ -52,6 +54,7 @@ def here_of(told: Any) -> Here:
         tuple(names[-LISTED:]),
         "zh" if told.get("lang") == "zh" else "en",
         bool(told.get("chosen")),
+        bool(told.get("kept")),
     )
 
 

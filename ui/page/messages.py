@@ -84,11 +84,26 @@ def streamed(
         yield [*shown, sentence(harmless(text))] if text else shown
 
 
-def answered(answer: Answer, title_of: TitleOf, steps: Sequence[Step] = ()) -> list[Message]:
+def answered(answer: Answer, title_of: TitleOf, steps: Sequence[Step] = (), name: str = "now") -> list[Message]:
     """The messages of an answer: its steps, with what a probe read in the answer's language, and its card."""
     said = {e.source: e.text for e in answer.evidence if e.kind == "probe"}
     told = [replace(s, summary=said.get(s.name.removeprefix("probe "), s.summary)) for s in answer.steps or steps]
-    return [*(step_message(step, answer.lang) for step in told), sentence(answer_card(answer, title_of))]
+    return [*folded(told, answer.lang, name), sentence(answer_card(answer, title_of))]
+
+
+def folded(steps: Sequence[Step], lang: Language, name: str) -> list[Message]:
+    """Steps that are over, in one line that opens, so that the diagnosis comes first; the line says the worst they found.
+
+    `name` tells this answer's line from those of the conversation's other answers.
+    """
+    if not steps:
+        return []
+    worst = next((status for status in ("critical", "warning") if any(s.status == status for s in steps)), "")
+    title = say("step" if len(steps) == 1 else "steps", lang, n=len(steps))
+    metadata = {"title": title, "id": name, "status": "done", "log": f"· {say(worst, lang)}" if worst else ""}
+    shown = [step_message(step, lang) for step in steps]
+    inside = [message | {"metadata": message["metadata"] | {"parent_id": name}} for message in shown]
+    return [{"role": "assistant", "content": say("only_read", lang), "metadata": metadata}, *inside]
 
 
 def history(asked: Sequence[Asked], lang: Language, title_of: TitleOf, is_running: bool = False) -> list[Message]:
@@ -97,7 +112,7 @@ def history(asked: Sequence[Asked], lang: Language, title_of: TitleOf, is_runnin
     for each in asked:
         shown.append(user_message(each.text, each.turn.logs if each.turn else ()))
         if each.turn:
-            shown += answered(each.turn.answer, title_of)
+            shown += answered(each.turn.answer, title_of, name=str(each.place))
             shown[-1] |= rating(each, lang)
         elif is_running and each is asked[-1]:
             shown.append(sentence(say("in_progress", lang)))

@@ -1,6 +1,7 @@
 // What the browser knows: the thread in the address, the threads begun here, the language. Nothing is asked of another machine.
 (() => {
   const NAME = /^[\w.:@-]{1,128}$/;
+  const SURE = { en: 'Delete this conversation for good?', zh: '要永久删除这个对话吗？' };
   const read = (key, otherwise) => {
     try { return JSON.parse(localStorage.getItem(`crashcart.${key}`)) ?? otherwise; } catch { return otherwise; }
   };
@@ -37,6 +38,7 @@
     },
     forget() {
       const gone = thread();
+      if (gone && !confirm(SURE[document.documentElement.lang] ?? SURE.en)) return { ...cart.now(), kept: true };
       write('threads', threads().filter((each) => each !== gone));
       const said = cart.now();
       history.replaceState(null, '', address(''));

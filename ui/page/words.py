@@ -10,6 +10,9 @@ SAID: dict[str, dict[Language, str]] = {
     "scan": {"en": "Read the question and the logs", "zh": "阅读问题与日志"},
     "search": {"en": "Search the documents", "zh": "检索知识库"},
     "probe": {"en": "Probe {name}", "zh": "探测 {name}"},
+    "step": {"en": "What was looked at: 1 step", "zh": "检查过程：1 步"},
+    "steps": {"en": "What was looked at: {n} steps", "zh": "检查过程：{n} 步"},
+    "only_read": {"en": "All of this only reads.", "zh": "以上步骤只读取，不做任何改动。"},
     "lines_found": {"en": "{n} known lines found.", "zh": "找到 {n} 条已知日志行。"},
     "documents_found": {"en": "{n} documents found.", "zh": "找到 {n} 篇文档。"},
     "first_search": {
@@ -47,11 +50,11 @@ SAID: dict[str, dict[Language, str]] = {
         "zh": "这里没有这个名称的对话（可能已删除）。直接提问即可开始新的对话。",
     },
     "nothing_kept": {"en": "There is nothing to save yet: ask first.", "zh": "还没有可保存的内容：请先提问。"},
-    "title": {"en": "Why is your LLM server down or slow?", "zh": "大模型推理服务为什么不可用、为什么慢？"},
-    "intro": {
-        "en": "Say what is wrong with your vLLM or SGLang server, and attach its log. Crashcart looks at this host, "
-        "finds the cause and gives commands that your release takes. Nothing leaves this machine.",
-        "zh": "描述 vLLM 或 SGLang 服务的故障现象，并附上日志。Crashcart 会检查本机、找出原因，并给出适用于您所用版本的命令。数据不会离开本机。",
+    "welcome": {
+        "en": "## Why is your LLM server down or slow?\n\nSay what is wrong with your vLLM or SGLang server, and attach its log. "
+        "Crashcart looks at this host, finds the cause and gives commands that your release takes. Nothing leaves this machine.",
+        "zh": "## 大模型推理服务为什么不可用、为什么慢？\n\n描述 vLLM 或 SGLang 服务的故障现象，并附上日志。"
+        "Crashcart 会检查本机、找出原因，并给出适用于您所用版本的命令。数据不会离开本机。",
     },
     "placeholder": {
         "en": "What is wrong? Drop or paste logs here.",
