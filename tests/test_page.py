@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import re
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -164,11 +165,21 @@ def test_a_stopped_question_can_be_asked_again(talks: Conversations, here: Here,
     growing = talks.ask(here, Sent("Why?", (str(log),)))
     next(growing), next(growing)
     other = Conversations.show(talks, Here(here.thread, here.threads, "zh"))
-    assert "另一个窗口" in texts(other)
+    assert "还在回答中" in texts(other)
     assert "was stopped" in texts(talks.stop(here))
     growing.close()  # type: ignore[attr-defined]
     assert talks.show(here)[-1]["options"] == [{"value": "again", "label": "Ask again"}]
     assert "vllm.log:1" in texts(last(talks.again(here)))
+
+
+def test_an_answer_that_nobody_waits_for_is_there_when_somebody_comes_back(talks: Conversations, here: Here) -> None:
+    growing = talks.ask(here, Sent(KV))
+    next(growing), next(growing)
+    growing.close()  # type: ignore[attr-defined]
+    until = time.monotonic() + 60
+    while "## Diagnosis" not in texts(talks.show(here)) and time.monotonic() < until:
+        time.sleep(0.02)
+    assert talks.show(here)[-1]["options"][0]["value"] == "helped:1"  # type: ignore[index]
 
 
 def test_asking_again_brings_the_logs_along(talks: Conversations, here: Here, tmp_path: Path) -> None:

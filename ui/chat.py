@@ -154,6 +154,7 @@ class Page:
             self.talk.option_select(pressed, self.here, js=begin, **shown, **QUIET),
             self.talk.retry(self.again, self.here, js=begin, **shown, **QUIET),
         ]
+        self.asking = asking
         self.box.stop(self.stop, self.here, js=with_here("now()"), cancels=asking, **shown, **QUIET)
         self.talk.undo(self.undo, self.here, js=with_here("now()"), **shown, **QUIET)
         self.talk.clear(self.delete, self.here, js=with_here("forget()"), **shown, **QUIET)
@@ -164,10 +165,9 @@ class Page:
         import gradio as gr
 
         shown = [self.talk, self.list]
-        self.list.input(
-            self.open_thread, [self.list, self.here], shown, js="(name, _) => [name, cart.go(name)]", **QUIET
-        )
-        self.new.click(self.open_new, self.here, shown, js=with_here("go('')"), **QUIET)
+        left = {"outputs": [self.box, *shown], "cancels": self.asking, **QUIET}  # the answer goes on, out of sight
+        self.list.input(self.open_thread, [self.list, self.here], js="(name, _) => [name, cart.go(name)]", **left)
+        self.new.click(self.open_new, self.here, js=with_here("go('')"), **left)
         self.remove.click(self.delete, self.here, [self.box, *shown], js=with_here("forget()"), **QUIET)
         for button, make in ((self.save_text, self.text_file), (self.save_bundle, self.bundle_file)):
             made = button.click(make, self.here, self.file, js=with_here("now()"), **QUIET)
@@ -238,12 +238,12 @@ class Page:
         self.talks.delete(here)
         return self.writable(), [], self.list_of(here)
 
-    def open_thread(self, _: str, told: Any) -> tuple[Any, Any]:
+    def open_thread(self, _: str, told: Any) -> tuple[Any, Any, Any]:
         here = here_of(told)
-        return self.talks.show(here), self.list_of(here)
+        return self.writable(), self.talks.show(here), self.list_of(here)
 
-    def open_new(self, told: Any) -> tuple[Any, Any]:
-        return [], self.list_of(here_of(told))
+    def open_new(self, told: Any) -> tuple[Any, Any, Any]:
+        return self.writable(), [], self.list_of(here_of(told))
 
     def look_host(self, told: Any, afresh: bool = False) -> str:
         return render(self.watch.view(afresh), here_of(told).lang)

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from assistant.assistant import Assistant
 from assistant.input import check_question
 from assistant.threads import NAME, Asked
-from assistant.types import Question
+from assistant.types import Event, Question
 from kb.errors import InputError
 from kb.types import Language
 from probes.reading.mask import mask
@@ -111,12 +111,31 @@ class Conversations:
         cancelled = threading.Event()
         self._running[here.thread] = cancelled
         lang = question.lang if question.lang != "auto" else self._detected(question.text)
+        events = self.assistant.ask(question, cancelled)
+        is_left = False
         try:
-            events = self.assistant.ask(question, cancelled)
             for shown in streamed(events, lang, self._is_open, self._title):
                 yield self._without_folders(shown)
+        except GeneratorExit:
+            is_left = True
+            threading.Thread(target=self._go_on, args=(here.thread, cancelled, events), daemon=True).start()
+            raise
         finally:
-            self._running.pop(here.thread, None)
+            if not is_left:
+                self._is_over(here.thread, cancelled)
+
+    def _go_on(self, thread: str, cancelled: threading.Event, events: Iterator[Event]) -> None:
+        """Answer to the end although nobody looks any more: who comes back finds the answer."""
+        try:
+            for _ in events:
+                if cancelled.is_set():
+                    return
+        finally:
+            self._is_over(thread, cancelled)
+
+    def _is_over(self, thread: str, cancelled: threading.Event) -> None:
+        if self._running.get(thread) is cancelled:
+            del self._running[thread]
 
     def show(self, here: Here) -> list[Message]:
         """What is kept of the thread in the address; a sentence where there is no such thread."""
@@ -134,12 +153,16 @@ class Conversations:
 
     def stop(self, here: Here) -> list[Message]:
         """End the wait for an answer; its question can be asked again."""
+        self._cancel(here)
+        return self.show(here)
+
+    def _cancel(self, here: Here) -> None:
         if cancelled := self._running.pop(here.thread, None):
             cancelled.set()
-        return self.show(here)
 
     def again(self, here: Here) -> Iterator[list[Message]]:
         """Ask the last question once more, in place of its first answer."""
+        self._cancel(here)
         asked = self.asked(here)
         if not asked:
             yield self.show(here)
@@ -154,6 +177,7 @@ class Conversations:
 
     def undo(self, here: Here) -> tuple[str, list[Message]]:
         """Take the last question back with its answer: its words, to be changed, and what is left."""
+        self._cancel(here)
         asked = self.asked(here)
         if not asked:
             return "", self.show(here)
@@ -162,6 +186,7 @@ class Conversations:
 
     def delete(self, here: Here) -> None:
         """Forget the thread."""
+        self._cancel(here)
         if NAME.fullmatch(here.thread):
             self.assistant.threads.delete(here.thread)
         self._sent.pop(here.thread, None)

@@ -42,8 +42,8 @@ SAID: dict[str, dict[Language, str]] = {
         "zh": "这个问题没有得到答复：回答被停止，或服务中断。问题已保留。",
     },
     "in_progress": {
-        "en": "This is being answered in another window; reload the page to see it.",
-        "zh": "另一个窗口正在回答这个问题；刷新页面即可查看。",
+        "en": "This is still being answered; reload the page to see it.",
+        "zh": "这个问题还在回答中；刷新页面即可查看。",
     },
     "unknown_thread": {
         "en": "There is no conversation of this name here any more. Ask, and one begins.",
