@@ -18,7 +18,7 @@ COMPLAINT = re.compile(
     r"|跑不起来|有问题|出(?:了)?问题|怪怪的|不正常|重启|变差|慢|卡住|卡死|卡顿|卡在|很卡|崩|挂|死|报\S{0,2}错|错误|失败|异常|不动|不了|不到|超时|溢出|爆|太低|很低|乱码|重复|掉线|无法|不能|起不来|拒绝|被杀|闪退"
 )
 ASKS_REMEDY = re.compile(
-    r"(?i)\bhow (?:do|can|should|would|to)?\s*(?:i|we|you)?\s*(?:fix|solve|resolve|avoid|get rid|stop|prevent)|\bwhy\b|怎么解决|如何解决|怎么办|为什么|怎么回事|原因"
+    r"(?i)\bhow (?:do|can|should|would|to)?\s*(?:i|we|you)?\s*(?:fix|solve|resolve|avoid|get rid|stop|prevent)|\bwhy\b|\bwhat (?:should|can|do|shall|could) (?:i|we) do(?: now)?\s*(?:[?.!]|$)|怎么解决|如何解决|怎么办|为什么|怎么回事|原因"
 )
 ASKS_HOW = re.compile(
     r"(?i)\b(how (?:do|can|should|would|to|much|many|long)|what (?:is|are|does|should|settings?|flags?)|which|where (?:do|can|are|is)|"
@@ -29,6 +29,12 @@ ASKS_WHETHER = re.compile(
     r"(?i)\b(?:is|are|was|were|did|does|do i|should i|must i|have i|has|can i|any(?:thing)?)\b[^.!]*\?|\b(?:normal|harmless|to worry about|look(?:s)? (?:all )?right)\b"
     r"|吗|是不是|有没有|要不要|需不需要|要紧|正常|隐患|是否"
 )
+ASKS_VERDICT = re.compile(
+    r"(?i)(?:^|[.!?,;:]\s+|\b(?:or|and|but)\s+)(?:is|are|was|were|does)\b[^.!?]*\b(?:normal|ok(?:ay)?|fine|broken|wrong|expected|harmless|a (?:problem|bug|fault)|all right)\b[^.!?]*\?"
+    r"|\bany(?:thing|\b[^.!?]*) (?:wrong|broken|to worry about)\b[^.!?]*\?|\b(?:should|must|do) (?:i|we) (?:need to )?(?:worry|be worried)"
+    r"|正常吗|正常么|有问题吗|要紧吗|算异常吗|需要处理吗|是不是坏了|要担心吗"
+)
+JUDGED = re.compile(r"(?i)\b(?:slow|wrong|broken|odd|strange|weird)\b|慢|怪")
 LOG_WORDS = re.compile(
     r"(?i)\b(?:errors?|fail\w*|exceptions?)\b|报错|错误|失败|异常"
 )  # what a log says is not what the server does
@@ -154,6 +160,8 @@ def is_healthy(question: str, signals: Signals, ailing: bool, calm: bool) -> boo
         return False
     asks = bool(ASKS_WHETHER.search(question))
     said = LOG_WORDS.sub("", ASKS_WHETHER.sub("", question)) if asks else question
+    if signals.has_log and ASKS_VERDICT.search(question):
+        said = JUDGED.sub("", said)  # it asks whether that is so
     return not COMPLAINT.search(said) and (signals.has_log or asks)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from assistant.hardware import capability_said
+from kb.catalog.written import file_in, shell_of
 from kb.expressions import number
 from kb.types import Signature
 from probes.scanner import Match, RootException, ScanReport
@@ -54,7 +55,7 @@ ENDED_WELL = re.compile(r"Application shutdown complete|Processed prompts: 100%|
 FRAME = re.compile(r'Traceback \(most recent|File ".*", line \d|\braise \w|^\s*\^+')
 READY = re.compile(
     r"Application startup complete|The server is fired up and ready to roll|Avg (?:prompt|generation) throughput"
-    r"|gen throughput \(token/s\)|Uvicorn running on"
+    r"|gen throughput \(token/s\)|Uvicorn running on|(?:Prefill|Decode) batch[.,] #|\"(?:GET|POST) /\S* HTTP/1\.[01]\" 200\b"
 )
 
 
@@ -120,7 +121,10 @@ def names_cause(matches: Sequence[Match], reports: Sequence[ScanReport], logs: d
 
 
 def find_command(text: str) -> str:
-    """The first serving command in a text, line continuations joined; empty where there is none."""
+    """The first serving command in a text, line continuations joined, or the manifest or unit that holds one; else empty."""
+    file = file_in(text)
+    if file:
+        return file.strip("\n")
     joined = re.sub(r"\\\s*\n\s*", " ", text)
     for line in joined.splitlines():
         found = SERVING.search(line)
@@ -155,6 +159,7 @@ def engine_that_prints(matches: Sequence[Match]) -> str:
 
 def flag_values(command: str) -> dict[str, Any]:
     """`--max-model-len 8192` as `flag_max_model_len: 8192`; a flag without a value is True."""
+    command = shell_of(command)
     try:
         words = shlex.split(command, comments=True)
     except ValueError:
@@ -173,12 +178,12 @@ def flag_values(command: str) -> dict[str, Any]:
 
 def options_of(command: str) -> list[str]:
     """The names of the options in a command, as they are spelled there."""
-    return re.findall(r"(?<!\S)--[a-z][\w-]*", command)
+    return re.findall(r"(?<!\S)--[a-z][\w-]*", shell_of(command))
 
 
 def model_in(command: str) -> str:
     """The model that a serving command names; empty where it names none."""
-    found = re.search(r"(?:--model(?:-path)?[ =]|vllm serve\s+)(?P<model>[^\s-][^\s]*)", command)
+    found = re.search(r"(?:--model(?:-path)?[ =]|vllm serve\s+)(?P<model>[^\s-][^\s]*)", shell_of(command))
     return found["model"].strip("'\"") if found else ""
 
 

@@ -98,6 +98,27 @@ def test_an_unknown_error_is_not_guessed(assistant: Assistant) -> None:
     assert ask(assistant, "vLLM crashed, why?", log).status == "insufficient"
 
 
+QUIET = """\
+[2025-09-17 16:23:15 TP0] Prefill batch. #new-seq: 1, #new-token: 1, #cached-token: 0, token usage: 0.00, #running-req: 0, #queue-req: 0,
+[2025-09-17 16:23:16] INFO:     10.10.11.1:29496 - "GET /health HTTP/1.1" 200 OK
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "log", "status"),
+    [
+        ("The first request looked slow. Is anything wrong here?", QUIET, "healthy"),
+        ("第一个请求有点慢，这正常吗？", QUIET, "healthy"),
+        ("Requests are slow and the output is wrong, is there a flag?", QUIET, "diagnosed"),
+        ("Our sglang has been off for days, people complain. What should I do?", "", "insufficient"),
+    ],
+)
+def test_asking_for_a_verdict_is_no_complaint_and_asking_for_help_no_question(
+    words: str, log: str, status: str, assistant: Assistant
+) -> None:
+    assert ask(assistant, words, log).status in ({status, "howto"} if status == "diagnosed" else {status})
+
+
 def test_a_healthy_log_is_healthy(assistant: Assistant) -> None:
     assert ask(assistant, "Is this log fine?", HEALTHY).status == "healthy"
     assert ask(assistant, "这个日志正常吗?", HEALTHY).status == "healthy"
