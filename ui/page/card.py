@@ -20,6 +20,7 @@ from ui.page.words import say
 TitleOf = Callable[[str, Language], str]
 """The title of a document by its id."""
 
+LIKELY = 0.5  # below it the answer itself says that it is no finding, or only a possibility
 MARKS = re.compile(r"[\\`*_\[\]<>#|~$&]")
 CODE = re.compile(r"(?ms)^[ >]*(?P<fence>```+|~~~+).*?(?:^[ >]*(?P=fence)[^\n]*$|\Z)|(?P<tick>`+)[^`\n]+(?P=tick)(?!`)")
 CITATION = re.compile(r"\[([KPLC]\d{1,3})\]")
@@ -39,9 +40,12 @@ def answer_card(answer: Answer, title_of: TitleOf) -> str:
 
 def badges(answer: Answer) -> str:
     """What kind of answer this is; of a fault how sure it is and what the first fix costs."""
-    said = [badge(say(answer.status, answer.lang), answer.status)]
-    if answer.status == "diagnosed" and answer.diagnoses:
-        first = answer.diagnoses[0]
+    first = answer.diagnoses[0] if answer.diagnoses else None
+    if answer.status == "diagnosed" and first and first.confidence < LIKELY:
+        said = [badge(say("possible", answer.lang), "possible")]
+    else:
+        said = [badge(say(answer.status, answer.lang), answer.status)]
+    if answer.status == "diagnosed" and first:
         said.append(badge(say("sure", answer.lang, percent=round(100 * first.confidence)), "sure"))
         said += [badge(RISKS[fix.risk][answer.lang], f"risk-{fix.risk}") for fix in first.fixes[:1]]
     return f'<div class="badges">{"".join(said)}</div>'

@@ -20,6 +20,7 @@ SAID: dict[str, dict[Language, str]] = {
         "zh": "首次检索需要建立索引，只需几秒，仅此一次。",
     },
     "diagnosed": {"en": "Diagnosed", "zh": "已诊断"},
+    "possible": {"en": "A possible cause", "zh": "可能的原因"},
     "howto": {"en": "How to", "zh": "操作指南"},
     "healthy": {"en": "Healthy", "zh": "正常"},
     "insufficient": {"en": "Not enough to tell", "zh": "信息不足"},
