@@ -6,15 +6,17 @@ import difflib
 import re
 import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from assistant.intention import Intention
 from assistant.patching import Draft, edited, joined, leaves_of, put_dotted, replaced, right_for
 from assistant.serving import MODEL_KEYS, Setting, key_of, model_of, serving_calls, settings_of
-from kb.catalog.command import Call
+from kb.catalog.forms import Edit, Unchangeable
 from kb.catalog.history import History, load
-from kb.catalog.patch import Edit, merged, removal, variable_removal
+from kb.catalog.patch import merged, removal, variable_removal
 from kb.catalog.shellwords import simple_commands
 from kb.catalog.uses import nearest
+from kb.catalog.written import Written, commands_in, rewritten, shell_of
 from kb.errors import InputError
 
 VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*")
@@ -22,38 +24,90 @@ NAME = re.compile(r"-{0,2}[A-Za-z][\w.-]*")
 EXAMPLE = "crashcart patch 'vllm serve MODEL' --set max-model-len=8192"
 
 
-def set_in_command(
-    command: str, wanted: Sequence[str], unwanted: Sequence[str], engine: str = "", release: str = ""
-) -> str:
-    """A serving command with `NAME=VALUE` or `NAME` set and names taken out, flags and variables alike.
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One serving command of a text: where it is written, which of the calls there it is, its name and its line."""
 
-    With a release the command is first made right for it. Only the first serving command of the text is changed. Raises
-    InputError for a text without one, for quotes that do not close, and for what is no name.
+    written: Written
+    index: int
+    name: str
+    line: int
+
+
+def set_in_command(
+    command: str, wanted: Sequence[str], unwanted: Sequence[str], engine: str = "", release: str = "", at: str = ""
+) -> str:
+    """A serving command, or a file that holds it, with `NAME=VALUE` or `NAME` set and names taken out.
+
+    With a release every command is first made right for it. `at` says which of several is changed, by name or line; `all`
+    are with that word. Raises InputError for a text without a serving command, for several without `at`, for quotes that do
+    not close, for what is no name, and for a file whose form does not take the change.
     """
-    open_draft(command, engine, release)
-    draft = open_draft(right_for(command, engine, release) if release else command, engine, release)
-    history = load(draft.call.engine)
+    servers = servers_in(command, engine)
+    chosen = chosen_of(servers, at) if wanted or unwanted else []
+    changes: dict[Written, str] = {}
+    for server in servers:
+        changes.setdefault(server.written, right_for(server.written.command, engine, release))
+    for server in reversed(chosen):
+        text = changes[server.written]
+        changes[server.written] = changed(text, server.index, wanted, unwanted, engine, release)
+    try:
+        return rewritten(command, list(changes.items()))
+    except Unchangeable as error:
+        raise InputError(f"this file cannot be changed so, because {error}: change it by hand.") from error
+
+
+def servers_in(text: str, engine: str = "") -> list[Server]:
+    """Every serving command of a text. Raises InputError for none, and for quotes that do not close."""
+    found = []
+    for written in commands_in(text):
+        for index, call in enumerate(serving_calls(written.command, engine)):
+            start = written.start if written.form != "shell" else (call.first or call.launch[0]).start
+            found.append(Server(written, index, written.name, text.count("\n", 0, start) + 1))
+    if is_open(text) or any(is_open(each.written.command) for each in found):
+        raise InputError(f"the quotes of this command do not close: {EXAMPLE}.")
+    if not found:
+        raise InputError(f"no serving command of vLLM or SGLang in this: {EXAMPLE}.")
+    return found
+
+
+def is_open(text: str) -> bool:
+    """Whether a quote of a command on one line, or of one that starts a server, does not close."""
+    if "\n" not in text.replace("\\\n", " ").strip():  # a script's comments may hold a single apostrophe
+        words = [text]
+    else:
+        starts = {call.launch[0].start for call in serving_calls(text, "")}
+        groups = [group for group in simple_commands(text) if any(word.start in starts for word in group)]
+        words = [word.raw for group in groups for word in group]
+    try:
+        return any(shlex.split(word) is None for word in words)
+    except ValueError:
+        return True
+
+
+def chosen_of(servers: Sequence[Server], at: str) -> list[Server]:
+    """The commands that are meant. Raises InputError where several could be, and where none is."""
+    if at == "all" or (not at and len(servers) == 1):
+        return list(servers)
+    found = [server for server in servers if at and at in (server.name, str(server.line))]
+    if found:
+        return found
+    listed = ", ".join(f"{server.name or 'line'} {server.line}" for server in servers)
+    raise InputError(f"{len(servers)} serving commands are in this ({listed}): say --at LINE, --at NAME or --at all.")
+
+
+def changed(command: str, index: int, wanted: Sequence[str], unwanted: Sequence[str], engine: str, release: str) -> str:
+    """Shell text with options and variables of one of its serving calls set and taken out."""
+    call = serving_calls(command, engine)[index]
+    history = load(call.engine)
+    intention = Intention(history, nearest(history, release))
+    draft = Draft(command, call, settings_of(history, release, call), intention, release)
     for each in wanted:
         name, equals, value = each.partition("=")
         put(draft, history, checked(name), value if equals else None)
     for name in unwanted:
         take_out(draft, history, checked(name))
     return edited(draft)
-
-
-def open_draft(text: str, engine: str, release: str) -> Draft:
-    """The first serving command of a text, ready to be changed. Raises InputError."""
-    if "\n" not in text.replace("\\\n", " ").strip():  # a script's comments may hold a single apostrophe
-        try:
-            shlex.split(text)
-        except ValueError as error:
-            raise InputError(f"the quotes of this command do not close: {EXAMPLE}.") from error
-    call = next(iter(serving_calls(text, engine)), None)
-    if call is None:
-        raise InputError(f"no serving command of vLLM or SGLang in this: {EXAMPLE}.")
-    history = load(call.engine)
-    intention = Intention(history, nearest(history, release))
-    return Draft(text, call, settings_of(history, release, call), intention, release)
 
 
 def checked(name: str) -> str:
@@ -148,18 +202,19 @@ def take_out(draft: Draft, history: History, name: str) -> None:
 
 def words_of(command: str) -> list[str]:
     """The words of the first serving command, its variables and wrappers included, as a shell would hand them on."""
-    call: Call | None = next(iter(serving_calls(command, "")), None)
+    command = shell_of(command)
+    call = next(iter(serving_calls(command, "")), None)
     if call is None:
         return []
-    for words in simple_commands(command):
-        if any(word.start == call.launch[0].start for word in words):
-            return [word.text for word in words]
-    return [word.text for words in simple_commands(command) for word in words]
+    groups = simple_commands(command)
+    holding = [group for group in groups if any(word.start == call.launch[0].start for word in group)]
+    return [word.text for group in (holding or groups) for word in group]
 
 
-def difference(old: str, new: str) -> str:
-    """A unified diff, empty where nothing changed."""
-    lines = difflib.unified_diff(old.splitlines(), new.splitlines(), "command", "patched", lineterm="", n=1)
+def difference(old: str, new: str, name: str = "") -> str:
+    """A unified diff, empty where nothing changed; of a named file with as many lines around as `patch` wants."""
+    names = (name, name) if name else ("command", "patched")
+    lines = difflib.unified_diff(old.splitlines(), new.splitlines(), *names, lineterm="", n=3 if name else 1)
     return "\n".join(lines)
 
 

@@ -12,13 +12,15 @@ from typing import Any
 from assistant.intention import EXAMPLE, Intention, stays
 from assistant.serving import MODEL_KEYS, Setting, model_of, serving_calls, settings_of
 from kb.catalog.command import ASSIGNMENT, Call, Variable
+from kb.catalog.forms import Edit, Unchangeable, applied
 from kb.catalog.history import load
-from kb.catalog.patch import GAP, Edit, json_value, merged, place_variables, removal
+from kb.catalog.patch import GAP, json_value, merged, patched_shell, place_variables, removal
 from kb.catalog.patch import Draft as Placement
 from kb.catalog.releases import is_release
-from kb.catalog.shellwords import nested, simple_commands, unquote
+from kb.catalog.shellwords import escaped, quotes_around, simple_commands, unquote
 from kb.catalog.status import ALWAYS
 from kb.catalog.uses import default_of, nearest
+from kb.catalog.written import commands_in, rewritten
 from kb.flags import patched_command
 
 Takes = Callable[[str, Any, Any], bool]
@@ -48,10 +50,23 @@ def apply_fix(
 ) -> str | None:
     """The user's command with the options and variables of a fix's command, right for the release where that is known.
 
-    An empty engine is that of the user's command, of which the first serving call is changed. `title` and `text` are the
-    fix's words: a fix that lowers a number never raises it, and what its command holds only to be complete is left out.
-    None where the fix starts no server of the engine, starts several or another model, and where nothing would change.
+    `command` may be a file that holds it, of which the first command of the engine is changed; an empty engine is that of the
+    command. `title` and `text` are the fix's words: a fix that lowers a number never raises it, and what its command holds only
+    to be complete is left out. None where the fix starts no server of the engine, starts several or another model, where
+    nothing would change, and where the file's form does not take the change.
     """
+    written = next((each for each in commands_in(command) if serving_calls(each.command, engine)), None)
+    new = fixed(written.command, fix_command, engine, release, title, text) if written else None
+    if written is None or new is None:
+        return None
+    try:
+        return rewritten(command, [(written, new)])
+    except Unchangeable:
+        return None
+
+
+def fixed(command: str, fix_command: str, engine: str, release: str, title: str, text: str) -> str | None:
+    """Shell text with a fix put into its first serving call of the engine, see `apply_fix`."""
     served, source = right_for(command, engine, release), patched_command(fix_command, engine, release)
     mine = next(iter(serving_calls(served, engine)), None)
     theirs = serving_calls(source, mine.engine) if mine else []
@@ -71,7 +86,7 @@ def apply_fix(
 
 def right_for(command: str, engine: str, release: str) -> str:
     """The user's command right for the release, or as it is where it would not start the same server any more."""
-    right = patched_command(command, engine, release)
+    right = patched_shell(command, engine, release) if is_release(release) else command
     models = [[model_of(call) for call in serving_calls(text, engine)] for text in (command, right)]
     return right if models[0] == models[1] else command
 
@@ -244,10 +259,7 @@ def edited(draft: Draft) -> str:
     if draft.variables:
         edits.append(front_of(draft))
     quotes = quotes_around(draft.text, draft.call.launch[0].start)
-    text = draft.text
-    for edit in sorted(edits, key=lambda each: (each.start, each.end), reverse=True):
-        text = text[: edit.start] + escaped(edit.text, quotes) + text[edit.end :]
-    return text
+    return applied(draft.text, [Edit(each.start, each.end, escaped(each.text, quotes)) for each in edits])
 
 
 def gap_of(draft: Draft) -> str:
@@ -265,20 +277,3 @@ def front_of(draft: Draft) -> Edit:
     if call.container is None and any(word.rpartition("/")[2] in WALLS for word in before):
         return Edit(call.launch[0].start, call.launch[0].start, f"env {' '.join(draft.variables)} ")
     return place_variables(Placement(draft.text, call, variables=draft.variables))
-
-
-def quotes_around(text: str, at: int, offset: int = 0) -> list[str]:
-    """The quotes of the scripts in words that a place stands in, outermost first."""
-    for words in simple_commands(text, offset):
-        for word in words:
-            inner = nested(word) if word.start < at < word.end else None
-            if inner:
-                return [word.raw[0], *quotes_around(inner[0], at, inner[1])]
-    return []
-
-
-def escaped(text: str, quotes: list[str]) -> str:
-    """Text as it has to stand inside quotes."""
-    for quote in reversed(quotes):
-        text = text.replace("'", "'\\''") if quote == "'" else re.sub(r'([\\"$`])', r"\\\1", text)
-    return text

@@ -6,11 +6,12 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from kb.catalog.command import Call, Option, calls_in
+from kb.catalog.command import Call, Option
 from kb.catalog.history import History
 from kb.catalog.patch import json_value, option_span
 from kb.catalog.status import Use, main_name, resolve
 from kb.catalog.uses import nearest, option_values
+from kb.catalog.written import calls_of
 
 MODEL_KEYS = ("--model", "--model-path")
 ATTACHED = re.compile(r"-O(\w+)")
@@ -65,7 +66,7 @@ class Setting:
 
 def serving_calls(text: str, engine: str) -> list[Call]:
     """The calls in a text that start a server of the engine, any for an empty one."""
-    return [call for call in calls_in(text) if call.serving and engine in ("", call.engine)]
+    return [call for call in calls_of(text) if call.serving and engine in ("", call.engine)]
 
 
 def model_of(call: Call) -> str:

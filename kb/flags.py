@@ -1,5 +1,6 @@
 """Does this flag, variable or value exist in that release of vLLM or SGLang, since when, until when, and what replaces it?
 
+A command may be typed, or stand in a shell script, a compose file, a Kubernetes manifest, a systemd unit or a Dockerfile.
 Functions return data and print nothing. The records are kb/data/flags; reading one engine's takes about 2 ms, once.
 """
 
@@ -9,12 +10,13 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from kb.catalog.command import Call, calls_in
+from kb.catalog.command import Call
 from kb.catalog.history import load
 from kb.catalog.notes import Default
 from kb.catalog.releases import is_release
 from kb.catalog.status import DEAD, FlagStatus, Status, Use, status_of
 from kb.catalog.uses import default_of, uses_of
+from kb.catalog.written import calls_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -60,13 +62,13 @@ def check_name(engine: str, release: str, name: str, value: str | None = None) -
 
 def engine_of(command: str) -> str | None:
     """The engine of the first command of vLLM or SGLang in a text, a serving one before others; None for neither."""
-    calls = sorted(calls_in(command), key=lambda call: not call.serving)
+    calls = sorted(calls_of(command), key=lambda call: not call.serving)
     return calls[0].engine if calls else None
 
 
 def release_of(command: str) -> str | None:
     """The release that a container image's tag names: `0.8.5` of `vllm/vllm-openai:v0.8.5`; None for `latest` and no image."""
-    tags = [call.tag for call in calls_in(command) if call.tag and is_release(call.tag)]
+    tags = [call.tag for call in calls_of(command) if call.tag and is_release(call.tag)]
     return tags[0].removeprefix("v").partition("-")[0] if tags else None
 
 
@@ -76,7 +78,7 @@ def check_command(command: str, engine: str, release: str) -> list[FlagStatus]:
     An empty engine means that of each command. Commands that start no server give nothing: they are not covered.
     """
     found: list[FlagStatus] = []
-    for call in calls_in(command):
+    for call in calls_of(command):
         if call.serving and engine in ("", call.engine):
             found += [status_of(call.engine, release, use) for use in uses_of(call, release)]
     return [each for each in found if each.kind != "command" or each.status not in ("ok", "unknown-release")]
@@ -146,7 +148,7 @@ def missing_in(text: str, releases: str, engines: Sequence[str] = ()) -> Iterato
     """
     plain = re.sub(r"\{\{[^{}|]*\|?([^{}]*)\}\}", r"\1", text)
     named, specifier = split_specifier(releases)
-    for call in calls_in(plain):
+    for call in calls_of(plain):
         if not call.serving:
             continue
         if named and named != call.engine:

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
-from kb.catalog.shellwords import Word, nested, simple_commands, without_prompts
+from kb.catalog.shellwords import Word, nested, script_of, simple_commands, without_prompts
 
 ASSIGNMENT = re.compile(r"[A-Za-z_]\w*\+?=")
 OPTION = re.compile(r"--?[A-Za-z]")
-IMAGE = re.compile(r"(?:[\w.:-]+/)*(?P<name>vllm-openai(?:-\w+)?|vllm|sglang)(?::(?P<tag>[\w.-]+))?(?:@sha256:\w+)?")
+IMAGE = re.compile(r"(?:[\w.:-]+/)*(?P<name>[\w.-]*(?:vllm|sglang)[\w.-]*)(?::(?P<tag>[\w.-]+))?(?:@sha256:\w+)?")
+# Images whose command starts a server; others of such a name do where a model is named to them.
+KNOWN = re.compile(r"vllm-openai(?:-\w+)?|vllm|sglang")
 PYTHON = re.compile(r"python(\d(\.\d+)?)?")
 MODULES = {
     "vllm.entrypoints.openai.api_server": "vllm",
     "sglang.launch_server": "sglang",
 }
+TAG = re.compile(r"(?:^v?|(?:vllm|sglang)[_-]v?)(\d+\.\d+\.\d+(?:[.-]?(?:post|rc)\d+)?)")
 RUNNERS = ("docker", "podman", "nerdctl")
+CLUSTERS = ("kubectl", "oc")
 # Options of `docker run` that take no value; every other one does.
 BARE = {"--detach", "--interactive", "--tty", "--rm", "--init", "--privileged", "--read-only", "--publish-all"} | {
     "--no-healthcheck",
@@ -78,22 +83,27 @@ def calls_in(text: str) -> tuple[Call, ...]:
     """Every use of an engine's command in a script, in order."""
     exported: list[Variable] = []
     found: list[Call] = []
-    for words in _unfolded(without_prompts(text), 0):
+    for words, around in _unfolded(without_prompts(text), 0):
         if words[0].text == "export":
             exported += [_variable(word, words if len(words) == 2 else (word,)) for word in words[1:] if _assigns(word)]
-        else:
-            call = read_call(words, tuple(exported))
-            found += [call] if call else []
+            continue
+        call = read_call(words, (*exported, *_prefixed(around)))
+        found += [call] if call else []
+        image = _image([word.text for word in around])
+        if call and image and not call.tag:
+            found[-1] = replace(call, tag=image[1])
     return tuple(found)
 
 
-def _unfolded(text: str, offset: int) -> Iterator[Sequence[Word]]:
-    """Simple commands, with the script of `bash -c '…'` in place of the word that holds it."""
+def _unfolded(text: str, offset: int, around: Sequence[Word] = ()) -> Iterator[tuple[Sequence[Word], Sequence[Word]]]:
+    """Simple commands, with the script of `bash -c '…'` in place of what runs it; that then comes beside each."""
     for words in simple_commands(text, offset):
-        at = next((i for i, word in enumerate(words[:-1]) if re.fullmatch(r"-\w*c", word.text)), None)
-        shell = any(re.search(r"(^|[/=])(ba|z|da)?sh$", word.text) for word in words[:at])
-        inner = nested(words[at + 1]) if at and shell else None
-        yield from _unfolded(*inner) if inner else [words]
+        script = script_of(words)
+        inner = nested(script) if script else None
+        if script and inner:
+            yield from _unfolded(*inner, [*around, *words[: words.index(script)]])
+        else:
+            yield words, around
 
 
 def _assigns(word: Word) -> bool:
@@ -111,9 +121,10 @@ def read_call(words: Sequence[Word], exported: tuple[Variable, ...] = ()) -> Cal
     image = _image(texts)
     start = image[0] + 1 if image else 0
     found = next((known for i in range(start, len(words)) if (known := _launch(texts, i))), None)
-    entered = any(text.startswith("--entrypoint") for text in texts[:start])
-    if found is None and image and image[2] == "vllm" and not entered:
-        found = (image[0], image[0] + 1, "vllm", "image", True)
+    entered = any(text.startswith("--entrypoint") for text in texts[:start]) or script_of(words[start:]) is not None
+    pulled = "pull" in texts[: image[0]] if image else False
+    if found is None and image and (pulled or (image[2] == "vllm" and not entered)):
+        found = (image[0], image[0] + 1, image[2], "image", not pulled)
     if found is None:
         return None
     first, after, engine, form, serving = found
@@ -155,17 +166,34 @@ def _launch(texts: Sequence[str], i: int) -> tuple[int, int, str, str, bool] | N
 
 
 def _image(texts: Sequence[str]) -> tuple[int, str, str] | None:
-    """The place, tag and engine of an engine's image in a `docker run`."""
-    runner = next((i for i, text in enumerate(texts) if text.rpartition("/")[2] in RUNNERS), None)
-    if runner is None or "run" not in texts[runner:]:
+    """Where a container's own command begins, and release and engine of its image, in a `docker run` or `kubectl run`."""
+    runner = next((i for i, text in enumerate(texts) if text.rpartition("/")[2] in (*RUNNERS, *CLUSTERS)), None)
+    verb = next((text for text in texts[runner or 0 :] if text in ("run", "pull")), "")
+    if runner is None or not verb:
         return None
-    at = texts.index("run", runner) + 1
-    while at < len(texts) and texts[at].startswith("-"):
-        bare = texts[at] in BARE or "=" in texts[at] or (texts[at][1:2] != "-" and set(texts[at][1:]) <= BARE_LETTERS)
-        attached = texts[at][1:2] != "-" and len(texts[at]) > 2
-        at += 1 if bare or attached else 2
-    found = IMAGE.fullmatch(texts[at]) if at < len(texts) else None
-    return (at, found["tag"] or "", "sglang" if found["name"] == "sglang" else "vllm") if found else None
+    at = texts.index(verb, runner) + 1
+    if texts[runner].rpartition("/")[2] in CLUSTERS:
+        at = texts.index("--", at) if "--" in texts[at:] else len(texts) - 1
+        images = (
+            t.removeprefix("--image=") for before, t in pairwise(texts) if before == "--image" or t[:8] == "--image="
+        )
+        name = next(images, "")
+    else:
+        while at < len(texts) and texts[at].startswith("-"):
+            letters = texts[at][1:2] != "-" and set(texts[at][1:]) <= BARE_LETTERS
+            attached = texts[at][1:2] != "-" and len(texts[at]) > 2
+            at += 1 if texts[at] in BARE or "=" in texts[at] or letters or attached else 2
+        name = texts[at] if at < len(texts) else ""
+    found = IMAGE.fullmatch(name)
+    if not found or (not KNOWN.fullmatch(found["name"]) and not any(t.startswith("--model") for t in texts[at:])):
+        return None
+    return at, release_in(found["tag"]), "sglang" if "sglang" in found["name"] else "vllm"
+
+
+def release_in(tag: str | None) -> str:
+    """The engine's release that an image's tag tells: `v0.8.5-cu124` and `rocm6.3_vllm_0.8.5` do; NVIDIA's `25.09-py3` does not."""
+    found = TAG.search(tag or "")
+    return found[1] if found else ""
 
 
 def _prefixed(words: Sequence[Word]) -> Iterator[Variable]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from kb.catalog.command import calls_in
 from kb.catalog.history import load
 from kb.catalog.notes import default_names
 from kb.catalog.patch import patched
 from kb.catalog.status import FlagStatus, resolve, status_of
 from kb.catalog.uses import default_of, nearest, uses_of
+from kb.catalog.written import calls_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ def compare(command: str, engine: str, old: str, new: str) -> Comparison:
 
     Raises ValueError where no engine is given and none can be told from the command.
     """
-    calls = [call for call in calls_in(command) if call.serving and engine in ("", call.engine)]
+    calls = [call for call in calls_of(command) if call.serving and engine in ("", call.engine)]
     engine = engine or (calls[0].engine if calls else "")
     if not engine:
         raise ValueError("no command of vLLM or SGLang that starts a server: say which engine is meant")

@@ -10,24 +10,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kb.catalog.command import Call, Option, Variable, calls_in
+from kb.catalog.forms import Edit, Unchangeable, applied
 from kb.catalog.history import History, load
 from kb.catalog.notes import Note, note_for
 from kb.catalog.releases import is_release
-from kb.catalog.shellwords import Word
+from kb.catalog.shellwords import Word, escaped, quotes_around
 from kb.catalog.status import DEAD, OWN, FlagStatus, Use, main_name, resolve, status_of
 from kb.catalog.uses import nearest, option_values
+from kb.catalog.written import commands_in, rewritten
 
 GAP = re.compile(r"(?:[^\S\n]|\\[^\S\n]*\n(?:[^\S\n]*>(?=\s))?)+$")
 VARIABLE_FORM = re.compile(r"([A-Z][A-Z0-9_]*)=\{value\}")
-
-
-@dataclass(frozen=True, slots=True)
-class Edit:
-    """Text to put in place of a span."""
-
-    start: int
-    end: int
-    text: str = ""
 
 
 @dataclass(slots=True)
@@ -43,15 +36,25 @@ class Draft:
     variables: list[str] = field(default_factory=list)
 
 
-def patched(command: str, engine: str, release: str) -> str:
+def patched(text: str, engine: str, release: str) -> str:
     """See kb.flags.patched_command."""
-    edits: set[Edit] = set()
+    if not is_release(release):
+        return text
+    try:
+        return rewritten(text, [(each, patched_shell(each.command, engine, release)) for each in commands_in(text)])
+    except Unchangeable:
+        return text
+
+
+def patched_shell(command: str, engine: str, release: str) -> str:
+    """Shell text with every serving command of the engine (empty: any) made right for the release."""
+    edits: list[Edit] = []
     for call in calls_in(command):
-        if call.serving and engine in ("", call.engine) and is_release(release):
-            edits.update(edits_of(Draft(command, call), load(call.engine), release))
-    for edit in sorted(edits, key=lambda each: (each.start, each.end), reverse=True):
-        command = command[: edit.start] + edit.text + command[edit.end :]
-    return command
+        if call.serving and engine in ("", call.engine):
+            quotes = quotes_around(command, call.launch[0].start)
+            found = edits_of(Draft(command, call), load(call.engine), release)
+            edits += [Edit(each.start, each.end, escaped(each.text, quotes)) for each in found]
+    return applied(command, edits)
 
 
 def edits_of(draft: Draft, history: History, release: str) -> Iterator[Edit]:
@@ -239,6 +242,7 @@ def place_variables(draft: Draft) -> Edit:
     """Set variables in front of the command, or with `-e` in front of a container's image."""
     container = draft.call.container
     if container is not None:
-        return Edit(container.start, container.start, "".join(f"-e {each} " for each in draft.variables))
+        form = "--env={} " if container.text == "--" else "-e {} "
+        return Edit(container.start, container.start, "".join(map(form.format, draft.variables)))
     first = draft.call.first or draft.call.launch[0]
     return Edit(first.start, first.start, "".join(f"{each} " for each in draft.variables))

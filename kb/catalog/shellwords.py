@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 QUOTED = r"'[^']*(?:'|$)|\"(?:[^\"\\]|\\.)*(?:\"|$)"
@@ -69,8 +70,57 @@ def simple_commands(text: str, offset: int = 0) -> list[list[Word]]:
 
 
 def nested(word: Word) -> tuple[str, int] | None:
-    """The script inside a quoted word (`bash -c '…'`) and where it starts; None when quotes inside would move its words."""
+    """The script inside a quoted word and where it starts; None when quotes inside would move its words, see `decoded`."""
     inner = word.raw[1:-1]
     if len(word.raw) < 2 or word.raw[0] != word.raw[-1] or word.raw[0] not in "'\"" or word.raw[0] in inner:
         return None
     return (inner, word.start + 1) if word.raw[0] == "'" or "\\" not in inner.replace("\\\n", "") else None
+
+
+def script_of(words: Sequence[Word]) -> Word | None:
+    """The word that holds the script of `bash -c '…'`; None for any other command."""
+    at = next((i for i, word in enumerate(words[:-1]) if re.fullmatch(r"-\w*c", word.text)), None)
+    shell = any(re.search(r"(^|[/=])(ba|z|da|a)?sh$", word.text) for word in words[:at])
+    return words[at + 1] if at and shell else None
+
+
+def scripts_in(text: str) -> Iterator[Word]:
+    """The scripts of all `bash -c` in a text."""
+    return (word for words in simple_commands(text) if (word := script_of(words)))
+
+
+SINGLE = re.compile(r"'\\''|'\"'\"'|[^']")
+DOUBLE = re.compile(r"\\(?P<kept>[\"\\$`])|\\\n|\\?[^\"\\]|\\", re.S)
+
+
+def decoded(word: Word) -> tuple[str, list[int], Callable[[str], str]] | None:
+    """The text of a word that is one pair of quotes, where each character and the end stand, and what quotes other text alike."""
+    quote, inner = word.raw[:1], word.raw[1:-1]
+    units = {"'": SINGLE, '"': DOUBLE}.get(quote)
+    if units is None or len(word.raw) < 2 or word.raw[-1] != quote:
+        return None
+    text, places = "", []
+    for unit in units.finditer(inner):
+        said = "'" if quote == "'" and len(unit[0]) > 1 else unit["kept"] if quote == '"' and unit["kept"] else unit[0]
+        said = "" if quote == '"' and unit[0] == "\\\n" else said
+        text += said
+        places += [word.start + 1 + unit.start() + i for i in range(len(said))]
+    whole = sum(len(unit[0]) for unit in units.finditer(inner)) == len(inner)
+    return (text, [*places, word.end - 1], lambda new: escaped(new, [quote])) if whole else None
+
+
+def quotes_around(text: str, at: int, offset: int = 0) -> list[str]:
+    """The quotes of the scripts in words that a place stands in, outermost first."""
+    for words in simple_commands(text, offset):
+        for word in words:
+            inner = nested(word) if word.start < at < word.end else None
+            if inner:
+                return [word.raw[0], *quotes_around(inner[0], at, inner[1])]
+    return []
+
+
+def escaped(text: str, quotes: Sequence[str]) -> str:
+    """Text as it has to stand inside quotes."""
+    for quote in reversed(quotes):
+        text = text.replace("'", "'\\''") if quote == "'" else re.sub(r'([\\"$`])', r"\\\1", text)
+    return text
