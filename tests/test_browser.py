@@ -215,6 +215,37 @@ def test_a_server_that_was_stopped_in_the_middle_and_a_thread_that_is_not_there(
         ask(page, KV)
 
 
+def test_an_address_that_others_can_reach_asks_who_comes(browser: Browser, home: Path, pictures: Path) -> None:
+    with serving(home, host="127.0.0.2", token="t", login="eng:secret") as url:
+        context = browser.new_context(viewport={"width": 1280, "height": 900})
+        page = context.new_page()
+        asked: list[str] = []
+        context.on("request", lambda request: asked.append(request.url))
+        page.goto(url)
+        name, password = page.locator("input[type=text]"), page.locator("input[type=password]")
+        expect(password).to_be_visible(timeout=WAIT_MILLISECONDS)
+        assert page.locator("#box").count() == 0
+        page.screenshot(path=pictures / "login.png")
+        for tried in ("wrong", "secret"):
+            name.fill("eng")
+            password.fill(tried)
+            password.press("Enter")
+            if tried == "wrong":
+                expect(page.get_by_text("Incorrect")).to_be_visible()
+        expect(page.locator("#box textarea")).to_be_editable(timeout=WAIT_MILLISECONDS)
+        ask(page, KV)
+        page.reload()
+        expect(page.locator("#talk .badges")).to_be_visible()
+        assert {urlsplit(each).hostname for each in asked if each.startswith("http")} == {"127.0.0.2"}
+        address = page.url
+        context.close()
+        stranger = browser.new_context()
+        page = stranger.new_page()
+        page.goto(address)
+        expect(page.locator("input[type=password]")).to_be_visible(timeout=WAIT_MILLISECONDS)
+        stranger.close()
+
+
 def test_what_logs_and_questions_bring_is_never_run(visit: Open, tmp_path: Path) -> None:
     bait = "<img src=x onerror='window.hit=1'><script>window.hit=1</script>![x](http://192.0.2.1/x.png)"
     log = tmp_path / "vllm.log"
