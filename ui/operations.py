@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from kb.types import Document, Language
 
 SHOWN_LIMIT = 20
+CAUSES: dict[Language, str] = {"en": "Causes", "zh": "原因"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +28,14 @@ class CheckedCommand:
 
 
 def check_flags(command: str, release: str = "") -> CheckedCommand:
-    """Every flag, choice and variable of a serving command against a release.
+    """Every flag, choice and variable of a serving command against a release; the command, secrets masked, as it should be.
 
     `release` reads `vllm==0.11.0`; empty means the command's image tag. Raises InputError for what is no serving command.
     """
     from kb.flags import check_command, engine_of, patched_command, release_of
+    from probes.reading.mask import mask
 
+    command = mask(command)
     if engine_of(command) is None:
         raise InputError(
             "no serving command of vLLM or SGLang in this: crashcart flags check 'vllm serve MODEL --max-model-len 8192'."
@@ -162,8 +165,15 @@ def as_markdown(document: Document) -> str:
             f"```bash\n# {c.releases}\n{c.text}\n```" if c.releases else f"```bash\n{c.text}\n```" for c in fix.commands
         ]
         parts += [f"## {fix.title}", fix.text, *commands]
-    parts += [f"## {name.replace('_', ' ').capitalize()}\n\n{text}" for name, text in document.sections.items()]
+    parts += [f"## {heading(name, document.language)}\n\n{text}" for name, text in document.sections.items()]
     return "\n\n".join(part for part in parts if part.strip()) + "\n"
+
+
+def heading(section: str, lang: Language) -> str:
+    """What stands over a document's section."""
+    from assistant.wording import say
+
+    return CAUSES[lang] if section == "causes" else say(section, lang)
 
 
 def rate(assistant: Assistant, thread: str, place: int | None, helped: bool) -> str:

@@ -26,12 +26,34 @@ def documents(text: str) -> list[yaml.Node]:
     """
     import yaml
 
-    plain = TEMPLATE.sub(lambda m: "x" * len(m[0]), TEMPLATE_LINE.sub(lambda m: "#" * len(m[0]), text))
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        return [node for node in yaml.compose_all(plain.replace("\t", " "), Loader=loader) if node is not None]
-    except (yaml.YAMLError, ValueError, RecursionError):
+        return composed(text)
+    except (yaml.YAMLError, RecursionError):
         return []
+
+
+def composed(text: str) -> list[yaml.Node]:
+    """The documents of a text; raises yaml.YAMLError where it is not YAML."""
+    import yaml
+
+    plain = TEMPLATE.sub(lambda m: "x" * len(m[0]), TEMPLATE_LINE.sub(lambda m: "#" * len(m[0]), text))
+    plain = plain.replace("\t", " ") if text.lstrip()[:1] in ("{", "[") else plain
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return [node for node in yaml.compose_all(plain, Loader=loader) if node is not None]
+
+
+def fault_of(text: str) -> str:
+    """Why a text is no YAML, with its line; empty where it is."""
+    import yaml
+
+    try:
+        composed(text)
+    except yaml.MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        return f"{line}{error.problem or 'no YAML'}"
+    except (yaml.YAMLError, RecursionError) as error:
+        return " ".join(str(error).split())[:120]
+    return ""
 
 
 def span(node: yaml.Node) -> tuple[int, int]:

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from kb.errors import InputError
+from kb.types import Language
 from ui.cli.options import JSON, print_json
+from ui.cli.serving_commands import LANG, language, read_command
 
 if TYPE_CHECKING:
     from assistant.sizing import Checkpoint
@@ -18,16 +20,32 @@ if TYPE_CHECKING:
     from kb.sizing.plan import Figure, Size
     from kb.sizing.setup import Setup
 
-NAMES = {
-    "weights_bytes_per_gpu": "Weights",
-    "kv_bytes_per_token_per_gpu": "KV cache a token",
-    "kv_bytes_per_token_beyond_window": "… beyond the window",
-    "activation_bytes_per_gpu": "Activations",
-    "kv_available_bytes_per_gpu": "Left for the KV cache",
-    "kv_tokens": "Tokens that fit",
-    "max_model_len_that_fits": "Longest context",
-    "max_concurrency": "Requests at once",
+NAMES: dict[str, dict[Language, str]] = {
+    "weights_bytes_per_gpu": {"en": "Weights", "zh": "权重"},
+    "kv_bytes_per_token_per_gpu": {"en": "KV cache a token", "zh": "每 token 的 KV cache"},
+    "kv_bytes_per_token_beyond_window": {"en": "… beyond the window", "zh": "……超出窗口之后"},
+    "activation_bytes_per_gpu": {"en": "Activations", "zh": "激活"},
+    "kv_available_bytes_per_gpu": {"en": "Left for the KV cache", "zh": "留给 KV cache"},
+    "kv_tokens": {"en": "Tokens that fit", "zh": "可容纳的 token 数"},
+    "max_model_len_that_fits": {"en": "Longest context", "zh": "最长上下文"},
+    "max_concurrency": {"en": "Requests at once", "zh": "可同时处理的请求"},
 }
+WORDS: dict[str, dict[Language, str]] = {
+    "where": {"en": "{engine} on {gpus}", "zh": "{engine},{gpus}"},
+    "memory": {"en": " with {size} each", "zh": ",每张 {size}"},
+    "fewest": {"en": "Fewest GPUs", "zh": "最少 GPU 数"},
+    "for": {"en": "{count}, for one request of {wanted}", "zh": "{count},可放下一个请求({wanted})"},
+    "tokens": {"en": "{count} tokens", "zh": "{count} 个 token"},
+    "context": {"en": "the model's longest context", "zh": "模型的最长上下文"},
+    "fp8": {"en": "8-bit weights free", "zh": "8 位权重可省出"},
+    "awq": {"en": "4-bit weights free", "zh": "4 位权重可省出"},
+    "freed": {"en": "{size} a GPU", "zh": "每张 GPU {size}"},
+    "unknown": {"en": "not known: {reason}", "zh": "未知:{reason}"},
+    "bytes": {"en": "bytes", "zh": "字节"},
+    "requests": {"en": "requests", "zh": "个请求"},
+    "unit_tokens": {"en": "tokens", "zh": "个 token"},
+}
+COLUMN = 24
 CONTRACT = (
     "weights_bytes_per_gpu",
     "kv_bytes_per_token_per_gpu",
@@ -52,7 +70,9 @@ def size(
     gpus: int = typer.Option(1, "--gpus", min=1, help="GPUs that share the model."),
     gpu: str = typer.Option("", "--gpu", metavar="NAME", help="e.g. H100, 'A100 80GB', 4090 [the GPU found here]."),
     gpu_memory_bytes: int = typer.Option(0, "--gpu-memory-bytes", min=0, help="The memory of one GPU."),
-    command: str = typer.Option("", "--command", help="A serving command whose flags count."),
+    command: str = typer.Option(
+        "", "--command", help="A serving command, or the file that holds it, whose flags count."
+    ),
     release: str = typer.Option("", "--release", metavar="ENGINE==VERSION", help="e.g. vllm==0.11.0 [newest known]."),
     log: Path | None = typer.Option(
         None, "--log", metavar="PATH", help="A start-up log: its model, flags and numbers."
@@ -60,6 +80,7 @@ def size(
     available_bytes: int = typer.Option(
         0, "--kv-available-bytes", min=0, help="What the log says is left for the KV cache, in place of an estimate."
     ),
+    lang: str = LANG,
     as_json: bool = JSON,
 ) -> int:
     """Say what a model takes and what fits: weights, KV cache a token, tokens, longest context, requests at once.
@@ -72,6 +93,7 @@ def size(
     from kb.sizing.plan import plan
 
     started = started_in(log) if log else None
+    command = read_command(command).text if command else ""
     notes: list[str] = []
     if started and not (command or context.args):
         given, named = started.setup, started.model
@@ -89,7 +111,7 @@ def size(
     if as_json:
         print_json(as_contract(found, checkpoint, setup))
     else:
-        typer.echo(render(found, checkpoint, setup))
+        typer.echo(render(found, checkpoint, setup, language(lang)))
     return exit_code(found, setup)
 
 
@@ -109,10 +131,11 @@ def started_in(log: Path) -> Startup:
 
 def command_of(model: str, command: str, flags: list[str], gpus: int, release: str) -> tuple[str, Setup]:
     """The serving command that model and flags come to, and the setup it starts from. Raises InputError for none."""
+    from kb.flags import release_of
     from kb.sizing.setup import Setup
     from ui.operations import split_release
 
-    engine, version = split_release(release) if release else ("", "")
+    engine, version = split_release(release) if release else ("", release_of(command) or "")
     if model.startswith("-") or not (model or command):
         raise InputError(
             "name the model first: crashcart size Qwen/Qwen2.5-32B-Instruct --gpu H100 --max-model-len 32768."
@@ -124,7 +147,9 @@ def command_of(model: str, command: str, flags: list[str], gpus: int, release: s
         if not any(flag.partition("=")[0] in ("-tp", "--tp", "--tp-size", "--tensor-parallel-size") for flag in flags):
             stages = pipeline_in(flags)
             flags = [*flags, "--tp-size" if sglang else "--tensor-parallel-size", str(max(1, gpus // stages))]
-    return f"{command} {shlex.join(flags)}".strip(), Setup(release=version, gpus=gpus)
+    from kb.catalog.written import shell_of
+
+    return f"{shell_of(command)} {shlex.join(flags)}".strip(), Setup(release=version, gpus=gpus)
 
 
 def pipeline_in(flags: list[str]) -> int:
@@ -194,39 +219,55 @@ def as_contract(found: Size, checkpoint: Checkpoint, setup: Setup) -> dict[str, 
     }
 
 
-def render(found: Size, checkpoint: Checkpoint, setup: Setup) -> str:
+def render(found: Size, checkpoint: Checkpoint, setup: Setup, lang: Language = "en") -> str:
     """The figures for people, one a line, each with its arithmetic under it."""
     from kb.sizing.plan import NAMES_OF_ENGINES, freed_by, gib, smallest_split
 
+    def say(key: str, **values: object) -> str:
+        return WORDS[key][lang].format(**values)
+
     split = setup.split
-    where = f"{split.tensor * split.pipeline} × {setup.gpu_name or 'GPU'}"
-    memory = f" with {gib(setup.gpu_memory_bytes)} each" if setup.gpu_memory_bytes else ""
-    lines = [
-        f"{checkpoint.source}",
-        f"{NAMES_OF_ENGINES[setup.engine]} {setup.release}".strip() + f" on {where}{memory}",
-        "",
-    ]
-    for name, title in NAMES.items():
+    gpus = f"{split.tensor * split.pipeline} × {setup.gpu_name or 'GPU'}"
+    gpus += say("memory", size=gib(setup.gpu_memory_bytes)) if setup.gpu_memory_bytes else ""
+    engine = f"{NAMES_OF_ENGINES[setup.engine]} {setup.release}".strip()
+    lines = [checkpoint.source, say("where", engine=engine, gpus=gpus), ""]
+    for name, titles in NAMES.items():
         figure = found.figures.get(name)
         if figure is not None:
-            lines += [f"{title:24}{shown(figure)}", *([f"{'':24}{figure.how}"] if figure.how else [])]
+            how = worded(figure.how, lang)
+            lines += [padded(titles[lang]) + shown(figure, lang), *([f"{'':{COLUMN}}{how}"] if how else [])]
     fewest = smallest_split(checkpoint.config, setup, checkpoint.tensors)
     if fewest is not None:
-        wanted = f"{setup.max_model_len} tokens" if setup.max_model_len else "the model's longest context"
-        lines.append(f"{'Fewest GPUs':24}{fewest}, for one request of {wanted}")
-    for flag, title in (("fp8", "8-bit weights free"), ("awq", "4-bit weights free")):
+        wanted = say("tokens", count=setup.max_model_len) if setup.max_model_len else say("context")
+        lines.append(padded(say("fewest")) + say("for", count=fewest, wanted=wanted))
+    for flag in ("fp8", "awq"):
         freed = freed_by(checkpoint.config, setup, flag)
         if freed:
-            lines.append(f"{title:24}{gib(freed)} a GPU")
-    return "\n".join([*lines, *([""] if found.assumptions else []), *(f"- {each}" for each in found.assumptions)])
+            lines.append(padded(say(flag)) + say("freed", size=gib(freed)))
+    taken = [f"- {worded(each, lang)}" for each in found.assumptions]
+    return "\n".join([*lines, *([""] if taken else []), *taken])
 
 
-def shown(figure: Figure) -> str:
+def worded(sentence: str, lang: Language) -> str:
+    """A sentence of the arithmetic in the language."""
+    from kb.chinese import in_chinese
+
+    return in_chinese(sentence) if lang == "zh" else sentence
+
+
+def padded(title: str) -> str:
+    """A title filled up to the column of the figures; a Chinese character takes two."""
+    return title + " " * max(1, COLUMN - len(title) - sum(ord(c) > 0x2E80 for c in title))
+
+
+def shown(figure: Figure, lang: Language = "en") -> str:
     """A figure with its unit and how far it may be off, or why it is not known."""
     from kb.sizing.plan import gib
 
     if figure.value is None:
-        return f"not known: {figure.reason}"
+        return WORDS["unknown"][lang].format(reason=worded(figure.reason, lang))
     small = figure.unit == "bytes" and abs(figure.value) < 1 << 24
-    value = gib(figure.value) if figure.unit == "bytes" and not small else f"{figure.value:,} {figure.unit}"
-    return value + (f"  ({figure.error})" if figure.error else "")
+    unit = {"tokens": "unit_tokens"}.get(figure.unit, figure.unit)
+    unit = WORDS[unit][lang] if unit in WORDS else unit
+    value = gib(figure.value) if figure.unit == "bytes" and not small else f"{figure.value:,} {unit}"
+    return value + (f"  ({worded(figure.error, lang)})" if figure.error else "")
