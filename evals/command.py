@@ -51,6 +51,7 @@ def evaluate(
 
     Exit codes: 0 done, 1 the gate is shut or an answer raised an error, 64 wrong usage or cases that cannot be read.
 
+    \b
         crashcart eval --part dev
         crashcart eval --cases incidents.jsonl --baseline --report report.html
     """

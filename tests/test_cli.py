@@ -126,6 +126,24 @@ def test_kb_can_be_listed_searched_and_grown(crashcart: Run, tmp_path: Path) -> 
     assert crashcart("kb", "remove", "frobnicator")[0] == 0
 
 
+def test_a_document_that_an_answer_names_can_be_read(crashcart: Run) -> None:
+    code, out, _ = crashcart("kb", "show", "heads-not-divisible", "--lang", "zh")
+    assert code == 0 and "## 原因" in out and "--tensor-parallel-size 4" in out and "https://" in out
+    code, out, _ = crashcart("kb", "show", "heads-not-divisible", "--json")
+    assert json.loads(out)["lang"] == "en" and "## Similar faults" in json.loads(out)["text"]
+    code, _, err = crashcart("kb", "show", "no-such-document")
+    assert code == 64 and "crashcart kb list" in err
+
+
+def test_no_help_is_cut(crashcart: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for group in ((), ("kb",), ("probe",), ("threads",)):
+        code, out, _ = crashcart(*group, "--help")
+        assert code == 0 and "..." not in out.partition("\n")[2], group
+    _, out, _ = crashcart("serve", "--help")
+    assert "      crashcart serve --port 7861\n" in out
+
+
 def test_flags_are_checked_against_a_release(crashcart: Run) -> None:
     command = "vllm serve m --enable-chunked-context --max-model-len 4096"
     code, out, _ = crashcart("flags", "check", command, "--release", "vllm==0.11.0", "--json")

@@ -8,13 +8,15 @@ import click
 import typer
 
 from ui.cli import ask, checkup, evaluating, flags, knowledge, mcp, patch, probing, report, serving, size, threads
+from ui.cli.options import Group
 
 USAGE = 64
 
 app = typer.Typer(
     name="crashcart",
+    cls=Group,
     help="Find out why an LLM server (vLLM, SGLang) is down or slow, with no network, no key and no GPU needed.",
-    epilog="Start with:  crashcart ask 'vLLM dies at start-up' --log vllm.log   |   crashcart checkup   |   crashcart serve",
+    epilog="\b\nStart with:\n  crashcart ask 'vLLM dies at start-up' --log vllm.log\n  crashcart checkup\n  crashcart serve",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,

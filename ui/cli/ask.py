@@ -51,6 +51,7 @@ def ask(
 
     Exit codes: 0 a how-to or a healthy log, 2 a fault was diagnosed, 3 not enough to tell, 64 wrong usage.
 
+    \b
         crashcart ask "vLLM on my 24 GB card dies at start-up" --log vllm.log
         journalctl -u vllm | crashcart ask -
     """

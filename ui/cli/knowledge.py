@@ -7,10 +7,13 @@ from pathlib import Path
 import typer
 
 from kb.errors import InputError
-from ui.cli.options import JSON, open_assistant, print_json, settings
+from ui.cli.options import JSON, Group, open_assistant, print_json, settings
 
 kb_app = typer.Typer(
-    help="The knowledge base: shipped documents and your own runbooks.", no_args_is_help=True, rich_markup_mode=None
+    cls=Group,
+    help="The knowledge base: shipped documents and your own runbooks.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 
@@ -66,6 +69,39 @@ def list_documents(as_json: bool = JSON) -> int:
     else:
         for row in rows:
             typer.echo(f"{row['id']:40} {row['title']}")
+    return 0
+
+
+def names_of_documents(incomplete: str) -> list[str]:
+    """The documents' names that begin so, for a shell that completes one."""
+    from kb.documents import SHIPPED
+
+    return sorted(path.stem for path in SHIPPED.glob(f"{incomplete}*.md") if "." not in path.stem)
+
+
+@kb_app.command("show")
+def show(
+    name: str = typer.Argument(
+        metavar="ID", help="A document's name, as answers and scans give it.", autocompletion=names_of_documents
+    ),
+    lang: str = typer.Option(None, "--lang", metavar="auto|en|zh", help="Language [auto: of the environment]."),
+    as_json: bool = JSON,
+) -> int:
+    """Print one document: the fault, its fixes, how to tell it apart."""
+    from ui.operations import read_document
+    from ui.render import language_of
+
+    assistant = open_assistant(as_json, lang=lang)
+    document = read_document(assistant, name, language_of(assistant.settings.lang))
+    if as_json:
+        print_json(document)
+        return 0
+    from rich.console import Console
+
+    from ui.render import render_text
+
+    sources = "\n".join(f"- {source}" for source in document["sources"])
+    render_text(Console(), f"{document['text']}\n{sources}\n".rstrip() + "\n")
     return 0
 
 

@@ -24,6 +24,7 @@ def mcp(
     An agent on this machine starts `crashcart mcp` itself. `crashcart serve` offers the same at /mcp beside the web chat;
     an address that others can reach needs CRASHCART_TOKEN.
 
+    \b
         claude mcp add crashcart -- crashcart mcp
         crashcart mcp --http --port 7862
     """

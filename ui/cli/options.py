@@ -7,13 +7,28 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
 import typer
+from typer.core import TyperGroup
 
 from kb.errors import InputError
 
 if TYPE_CHECKING:
     from assistant.assistant import Assistant
     from assistant.settings import Settings
+
+LONGEST_HELP = 200
+
+
+class Group(TyperGroup):
+    """Commands whose sentences are wrapped in the help, not cut."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Every command with its first sentence."""
+        known = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, each.get_short_help_str(LONGEST_HELP)) for name, each in known if each])
+
 
 JSON = typer.Option(False, "--json", help="Print JSON instead of text.")
 ACTIVE_SECONDS = 12.0

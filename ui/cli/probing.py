@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING
 import typer
 
 from kb.errors import InputError
-from ui.cli.options import EXIT_CODES, JSON, deadline_of, print_json, settings
+from ui.cli.options import EXIT_CODES, JSON, Group, deadline_of, print_json, settings
 
 if TYPE_CHECKING:
     from kb.library import Library
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 BLOCK_BYTES = 4 * 1024 * 1024
 
-probe_app = typer.Typer(help="The probes one by one.", no_args_is_help=True, rich_markup_mode=None)
+probe_app = typer.Typer(cls=Group, help="The probes one by one.", no_args_is_help=True, rich_markup_mode=None)
 
 
 def register(app: typer.Typer) -> None:
@@ -44,9 +44,16 @@ def probe_list(as_json: bool = JSON) -> int:
     return 0
 
 
+def names_of_probes(incomplete: str) -> list[str]:
+    """The probes' names that begin so, for a shell that completes one."""
+    from probes.registry import probe_names
+
+    return [name for name in probe_names() if name.startswith(incomplete)]
+
+
 @probe_app.command("run")
 def probe_run(
-    name: str = typer.Argument(help="A name from `crashcart probe list`."),
+    name: str = typer.Argument(help="A name from `crashcart probe list`.", autocompletion=names_of_probes),
     lang: str = typer.Option(
         None, "--lang", metavar="auto|en|zh", help="Language of the reading [auto: of the environment]."
     ),

@@ -49,6 +49,7 @@ def report(
 
     Secrets and home folders are masked. At most 60,000 characters, so that an issue takes it whole.
 
+    \b
         crashcart report --log vllm.log --question "dies at start-up" --tried "half the context: same" -o report.md
     """
     from assistant.incident import gather

@@ -20,6 +20,7 @@ def serve(
 
     Any other address needs CRASHCART_TOKEN and CRASHCART_LOGIN.
 
+    \b
         crashcart serve --port 7861
         curl -s localhost:7860/api/v1/ask -H 'Content-Type: application/json' -d '{"question": "…"}'
     """

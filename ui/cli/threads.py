@@ -7,9 +7,11 @@ from datetime import datetime
 import typer
 
 from kb.errors import InputError
-from ui.cli.options import JSON, open_assistant, print_json
+from ui.cli.options import JSON, Group, open_assistant, print_json
 
-threads_app = typer.Typer(help="The conversations that are kept.", no_args_is_help=True, rich_markup_mode=None)
+threads_app = typer.Typer(
+    cls=Group, help="The conversations that are kept.", no_args_is_help=True, rich_markup_mode=None
+)
 THREAD = typer.Argument(metavar="ID", help="A name from `crashcart threads list`.")
 
 
