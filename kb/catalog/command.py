@@ -121,10 +121,8 @@ def read_call(words: Sequence[Word], exported: tuple[Variable, ...] = ()) -> Cal
     image = _image(texts)
     start = image[0] + 1 if image else 0
     found = next((known for i in range(start, len(words)) if (known := _launch(texts, i))), None)
-    entered = any(text.startswith("--entrypoint") for text in texts[:start]) or script_of(words[start:]) is not None
-    pulled = "pull" in texts[: image[0]] if image else False
-    if found is None and image and (pulled or (image[2] == "vllm" and not entered)):
-        found = (image[0], image[0] + 1, image[2], "image", not pulled)
+    if found is None and image:
+        found = _container(words, image[0], image[2])
     if found is None:
         return None
     first, after, engine, form, serving = found
@@ -136,6 +134,17 @@ def read_call(words: Sequence[Word], exported: tuple[Variable, ...] = ()) -> Cal
     container = words[image[0]] if image else None
     launch = tuple(words[first:after])
     return Call(engine, True, form, launch, leading, options, variables, tag, _start(words), container)
+
+
+def _container(words: Sequence[Word], at: int, name: str) -> tuple[int, int, str, str, bool] | None:
+    """What an image starts by itself: vLLM's a server. One that is only pulled tells the engine."""
+    texts = [word.text for word in words]
+    engine = "sglang" if "sglang" in name else "vllm"
+    if "pull" in texts[:at]:
+        return at, at + 1, engine, "image", False
+    entered = any(text.startswith("--entrypoint") for text in texts[:at]) or script_of(words[at:]) is not None
+    starts = KNOWN.fullmatch(name) or any(text.startswith("--model") for text in texts[at:])
+    return (at, at + 1, engine, "image", True) if engine == "vllm" and starts and not entered else None
 
 
 def _start(words: Sequence[Word]) -> Word:
@@ -166,7 +175,7 @@ def _launch(texts: Sequence[str], i: int) -> tuple[int, int, str, str, bool] | N
 
 
 def _image(texts: Sequence[str]) -> tuple[int, str, str] | None:
-    """Where a container's own command begins, and release and engine of its image, in a `docker run` or `kubectl run`."""
+    """Where a container's own command begins, and release and name of its image, in a `docker run` or `kubectl run`."""
     runner = next((i for i, text in enumerate(texts) if text.rpartition("/")[2] in (*RUNNERS, *CLUSTERS)), None)
     verb = next((text for text in texts[runner or 0 :] if text in ("run", "pull")), "")
     if runner is None or not verb:
@@ -185,9 +194,7 @@ def _image(texts: Sequence[str]) -> tuple[int, str, str] | None:
             at += 1 if texts[at] in BARE or "=" in texts[at] or letters or attached else 2
         name = texts[at] if at < len(texts) else ""
     found = IMAGE.fullmatch(name)
-    if not found or (not KNOWN.fullmatch(found["name"]) and not any(t.startswith("--model") for t in texts[at:])):
-        return None
-    return at, release_in(found["tag"]), "sglang" if "sglang" in found["name"] else "vllm"
+    return (at, release_in(found["tag"]), found["name"]) if found else None
 
 
 def release_in(tag: str | None) -> str:

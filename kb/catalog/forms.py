@@ -55,13 +55,13 @@ class Environment:
 
     def edits(self, new: dict[str, str]) -> Iterator[Edit]:
         """What makes these variables the new ones. Raises Unchangeable where the file has no place for another one."""
+        last = {setting.name: setting for setting in self.settings}
         for setting in self.settings:
             if setting.name not in new:
                 yield Edit(*setting.whole)
-            elif new[setting.name] != setting.text:
+            elif setting is last[setting.name] and new[setting.name] != setting.text:
                 yield Edit(*setting.value, setting.write(new[setting.name]))
-        known = {setting.name for setting in self.settings}
-        for name in new.keys() - known:
+        for name in [each for each in new if each not in last]:
             added = self.add(name, new[name])
             if added is None:
                 raise Unchangeable(f"no place for the variable {name}")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from kb.catalog.command import Call, calls_in
+from kb.catalog.command import Call, Option, calls_in
 from kb.catalog.forms import Edit, Listed, Script, Unchangeable, applied
 from kb.catalog.shellwords import decoded, scripts_in
 
@@ -152,12 +152,16 @@ def meaning(command: str) -> list[tuple[list[str], dict[str, str]]]:
     """What a command starts, however it is written: the words from the launcher on, and the variables."""
     return [
         (
-            [
-                word.text
-                for word in (*call.launch, *call.leading, *(w for o in call.options for w in (o.word, *o.trail)))
-            ],
+            [word.text for word in (*call.launch, *call.leading)]
+            + [text for o in call.options for text in words_of(o)],
             {variable.name: variable.value for variable in call.variables},
         )
         for call in calls_in(command)
         if call.serving
     ]
+
+
+def words_of(option: Option) -> list[str]:
+    """An option's name and values, alike for `--name=value` and `--name value`."""
+    inline = [option.inline] if option.inline is not None else []
+    return [option.name, *inline, *(word.text for word in option.trail)]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from kb.catalog.forms import Edit, Item, Script
@@ -12,6 +14,7 @@ from kb.catalog.forms import Edit, Item, Script
 if TYPE_CHECKING:
     import yaml
 
+SEPARATOR = re.compile(r"(?m)^---[^\n]*\n?")
 TEMPLATE_LINE = re.compile(r"(?m)^[ \t]*\{\{[^\n]*\}\}[ \t]*$")
 TEMPLATE = re.compile(r"\{\{.*?\}\}")
 ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "0": "\0"}
@@ -29,7 +32,13 @@ def documents(text: str) -> list[yaml.Node]:
     try:
         return composed(text)
     except (yaml.YAMLError, RecursionError):
-        return []
+        pass
+    starts = [0, *(found.end() for found in SEPARATOR.finditer(text)), len(text)]
+    found: list[yaml.Node] = []
+    for start, end in pairwise(starts) if len(starts) > 2 else ():
+        with suppress(yaml.YAMLError, RecursionError):  # of several documents the well-formed ones
+            found += composed("\n" * start + SEPARATOR.sub("", text[start:end]))
+    return found
 
 
 def composed(text: str) -> list[yaml.Node]:
