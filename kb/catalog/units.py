@@ -6,7 +6,7 @@ import re
 import shlex
 from collections.abc import Iterator
 
-from kb.catalog.forms import ASSIGNED, Edit, Environment, Listed, Script, Setting, exports, variables_in
+from kb.catalog.forms import ASSIGNED, Edit, Environment, Listed, Script, Setting, Unchangeable, exports, variables_in
 from kb.catalog.shellwords import Word, simple_commands
 
 LINE = re.compile(r"(?m)^[ \t]*(?P<key>ExecStart|Environment)[ \t]*=[ \t]*(?P<value>(?:[^\n\\]|\\[^\n]|\\\n)*)")
@@ -27,15 +27,13 @@ def unit(text: str, line: re.Match[str], settings: tuple[Setting, ...]) -> tuple
     start += len(PREFIX.match(line["value"])[0])  # type: ignore[index]
     said = text[start:end].rstrip()
     environment = Environment(settings, lambda name, value: Edit(line.start(), line.start(), assigned(name, value)))
-    given = UnitScript(
-        said, range(start, start + len(said) + 1), lambda new: new.replace("%", "%%"), environment, exports(environment)
-    )
+    given = UnitScript(said, range(start, start + len(said) + 1), str, environment, exports(environment))
     return "ExecStart", line.start(), given
 
 
 def assigned(name: str, value: str) -> str:
     """A line that sets a variable."""
-    escaped = value.replace("%", "%%").replace("\\", "\\\\").replace('"', '\\"')
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
     return f'Environment="{name}={escaped}"\n' if re.search(r"\s|\\|\"", value) else f"Environment={name}={escaped}\n"
 
 
@@ -46,6 +44,8 @@ class UnitScript(Script):
 
     def edits(self, new: str) -> list[Edit]:
         lead, body = self.lead.cut(new)
+        if body.count("%") > self.text.count("%"):
+            raise Unchangeable("a % has a meaning of its own in a unit")
         put = ASSIGNMENTS.match(body)
         if put is None or self.text.startswith(put[0]):
             return super().edits(new)

@@ -125,8 +125,11 @@ def is_file(text: str) -> bool:
 
 
 def blocks(text: str) -> Iterator[str]:
-    """The text itself, and runs of its lines that look like a file's, each also without its last paragraphs."""
-    yield text
+    """A text that is YAML as it is; else runs of its lines that look like a file's, each also without its last paragraphs."""
+    from kb.catalog.yaml_text import fault_of
+
+    if not UNIT.search(text) and not DOCKERFILE.search(text) and not fault_of(text):
+        yield text
     for run in FILE_LINES.finditer(text):
         block = run[0]
         for _ in range(8):

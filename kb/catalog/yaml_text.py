@@ -256,48 +256,61 @@ def between_commas(spans: Sequence[tuple[int, int]], at: int) -> tuple[int, int]
 def environment_added(text: str, holder: yaml.Node, key: str, paired: bool) -> Callable[[str, str], Edit | None]:
     """What puts a further variable among those that a mapping has under `key`; `paired` where each is a name and a value."""
 
-    def entry(name: str, value: str) -> str:
-        return f"name: {name}\n  value: {json.dumps(value)}" if paired else f"{name}={value}"
-
     def add(name: str, value: str) -> Edit | None:
         held = fields(holder).get(key)
-        if held is not None and held.value and isinstance(held.value, list):
-            return behind(text, held, name, value, entry(name, value))
-        return before(text, holder, key, entry(name, value))
+        if held is None:
+            return before(text, holder, key, name, value, paired)
+        return behind(text, held, name, value, paired) if isinstance(held.value, list) else None
 
     return add
 
 
-def behind(text: str, held: yaml.Node, name: str, value: str, entry: str) -> Edit | None:
+def in_brackets(name: str, value: str, paired: bool) -> str:
+    """A variable as an item of a list in brackets."""
+    return json.dumps({"name": name, "value": value} if paired else f"{name}={value}", ensure_ascii=False)
+
+
+def on_lines(name: str, value: str, paired: bool, column: int) -> str:
+    """A variable as an item of a list, its dash in this column."""
+    pad = " " * column
+    if paired:
+        return f"{pad}- name: {name}\n{pad}  value: {json.dumps(value, ensure_ascii=False)}"
+    plain = f"{name}={value}"
+    return f"{pad}- " + quoted(plain, '"' if RISKY.search(plain) else "")
+
+
+def behind(text: str, held: yaml.Node, name: str, value: str, paired: bool) -> Edit | None:
     """A variable behind the last one of a list or mapping."""
     import yaml
 
-    last = held.value[-1]
     is_mapping = isinstance(held, yaml.MappingNode)
-    key, node = last if is_mapping else (last, last)
-    start, end = key.start_mark.index, node.start_mark.index + len(text[slice(*span(node))].rstrip())
+    said = json.dumps(value, ensure_ascii=False)
     if is_flow(held):
-        return (
-            Edit(end, end, f", {name}: {json.dumps(value)}" if is_mapping else f", {json.dumps(entry)}")
-            if "\n" not in entry
-            else None
-        )
+        entry = f'"{name}": {said}' if is_mapping else in_brackets(name, value, paired)
+        at = span(held)[1] - 1
+        last = at - (len(text[:at]) - len(text[:at].rstrip()))
+        return Edit(last, last, f", {entry}" if held.value else entry)
+    if not held.value:
+        return None
+    key, node = held.value[-1] if is_mapping else (held.value[-1], held.value[-1])
+    start, end = key.start_mark.index, node.start_mark.index + len(text[slice(*span(node))].rstrip())
     line_end = text.find("\n", end) if "\n" in text[end:] else len(text)
     if is_mapping:
-        return Edit(line_end, line_end, f"\n{' ' * column_of(text, start)}{name}: {json.dumps(value)}")
+        return Edit(line_end, line_end, f"\n{' ' * column_of(text, start)}{name}: {said}")
     column = column_of(text, text.rindex("-", 0, start))
-    return Edit(line_end, line_end, f"\n{' ' * column}- " + entry.replace("\n", "\n" + " " * column))
+    return Edit(line_end, line_end, "\n" + on_lines(name, value, paired, column))
 
 
-def before(text: str, holder: yaml.Node, key: str, entry: str) -> Edit | None:
-    """A first variable, in front of a key of the mapping that has a line of its own."""
-    for each, _ in holder.value:
-        start = each.start_mark.index
+def before(text: str, holder: yaml.Node, key: str, name: str, value: str, paired: bool) -> Edit | None:
+    """A first variable, in front of a key of the mapping, of one that has a line of its own."""
+    starts = [each.start_mark.index for each, _ in holder.value]
+    if is_flow(holder):
+        return Edit(starts[0], starts[0], f'"{key}": [{in_brackets(name, value, paired)}], ')
+    for start in starts:
         line = last_line(text[:start])
-        if not line.strip() and not is_flow(holder):
-            pad = " " * len(line)
-            written = entry.replace("\n", f"\n{pad}  ")
-            return Edit(start - len(line), start - len(line), f"{pad}{key}:\n{pad}  - {written}\n")
+        if not line.strip():
+            at = start - len(line)
+            return Edit(at, at, f"{line}{key}:\n{on_lines(name, value, paired, len(line) + 2)}\n")
     return None
 
 
