@@ -13,6 +13,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import httpx
@@ -40,11 +41,12 @@ from assistant.fencing import plain
 from assistant.model import OPENAI, Endpoint, Limits, Usage
 from assistant.prompts import SUMMARY
 from assistant.tools import Stopped, Tools
-from assistant.types import Step
+from assistant.types import Event, Step
 
 RETRIES = 2
 GONE_TRACING = ("LANGCHAIN_TRACING", "LANGCHAIN_HANDLER")  # set for an old LangChain, these make this one raise
 ANSWER_TOKENS = 4000
+"""The most that one call may write, and at most a quarter of the context: vLLM refuses a call whose prompt leaves less room."""
 ROOM = 0.75
 """The share of the model's context above which earlier messages are summed up; the rest is for the answer."""
 TRANSIENT = (408, 409, 425, 429, 500, 502, 503, 504)
@@ -55,9 +57,13 @@ OVERFLOW = re.compile(
     r"(?i)context[ _](?:length|window|size)|maximum context|too many tokens|too long|exceeds? (?:the )?(?:available|maximum)|n_ctx"
 )
 NO_TOOLS = re.compile(r"(?i)\btools?\b|tool_choice|function call")
+END_OF_TURN = re.compile(
+    r"<\|(?:im_end|im_start|eot_id|eom_id|end|endoftext|end_of_text|start_header_id|user|assistant)\|>|</s>|<(?:end|start)_of_turn>"
+)
+"""Where a turn ends in the templates of Qwen, Llama, Gemma, Mistral and Phi: a model served with another's goes on past it, as the person."""
 BAD_REQUESTS = (400, 404, 413, 422, 501)
 logging.getLogger("langchain_core").addHandler(logging.NullHandler())  # an answer given up is no news for a terminal
-Report = Callable[[Literal["step_started", "step_finished"], Step], None]
+Report = Callable[[Event], None]
 
 
 class OutOfBudget(Exception):
@@ -83,11 +89,11 @@ def open_chat(endpoint: Endpoint, limits: Limits) -> tuple[BaseChatModel, httpx.
         trust_env=not endpoint.is_local,
         verify=endpoint.url.startswith("https:"),  # loading the certificates takes 29 ms, and plain HTTP has none
     )
-    is_openai = endpoint.url == OPENAI
+    most = min(ANSWER_TOKENS, limits.context_tokens // 4)
     bounded: dict[str, Any] = (
-        {"max_completion_tokens": ANSWER_TOKENS}
-        if is_openai
-        else {"temperature": 0, "extra_body": {"max_tokens": ANSWER_TOKENS}}
+        {"max_completion_tokens": most}
+        if endpoint.url == OPENAI
+        else {"temperature": 0, "extra_body": {"max_tokens": most}}
     )
     chat = ChatOpenAI(
         model=endpoint.name,
@@ -158,8 +164,8 @@ class Gate(AgentMiddleware[Any, Any, Any]):
         if self.usage.tokens >= self.limits.tokens:
             raise OutOfBudget
         name = f"model call {self.usage.model_calls + 1}"
-        self.report("step_started", Step(name, "running", 0.0))
-        before, start = self.usage.tokens, time.perf_counter()
+        self.report(Event("step_started", Step(name, "running", 0.0)))
+        before, start = replace(self.usage), time.perf_counter()
         status = "warning"
         try:
             response = self._called(request, handler)
@@ -168,7 +174,9 @@ class Gate(AgentMiddleware[Any, Any, Any]):
         finally:
             seconds = time.perf_counter() - start
             self.usage.seconds += seconds
-            self.report("step_finished", Step(name, status, seconds, f"{self.usage.tokens - before:,} tokens"))
+            spent = self.usage.since(before)
+            summary = f"{spent.tokens_in + spent.tokens_out:,} tokens"
+            self.report(Event("step_finished", Step(name, status, seconds, summary), spent=spent))
 
     def _called(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
@@ -205,12 +213,13 @@ class Gate(AgentMiddleware[Any, Any, Any]):
         self.usage.tool_calls += 1
         start = time.perf_counter()
         if known:
-            self.report("step_started", Step(name, "running", 0.0))
+            self.report(Event("step_started", Step(name, "running", 0.0)))
         result = handler(request)
         if known:
             failed = isinstance(result, ToolMessage) and result.status == "error"
             asked = plain(json.dumps(request.tool_call["args"], ensure_ascii=False))[:120]
-            self.report("step_finished", Step(name, "warning" if failed else "ok", time.perf_counter() - start, asked))
+            seconds = time.perf_counter() - start
+            self.report(Event("step_finished", Step(name, "warning" if failed else "ok", seconds, asked)))
         return result
 
 
@@ -284,8 +293,11 @@ def words_of(message: AnyMessage) -> str:
     if not isinstance(message, AIMessage):
         return ""
     text = str(message.text)
-    if message.response_metadata.get("finish_reason") == "length":  # the last paragraph is not whole
-        text = text.rpartition("\n\n")[0]
+    ended = END_OF_TURN.search(text)
+    if ended:
+        text = text[: ended.start()]
+    elif message.response_metadata.get("finish_reason") == "length":  # the last paragraph is not whole
+        text = text.rpartition("\n\n")[0] or ("" if "```" in text else text.rpartition("\n")[0])
     text = re.sub(r"(?is)<(think|thinking|reasoning)>.*?(?:</\1>|\Z)", "", text)
     return re.sub(r"(?is)\A.*?</(?:think|thinking|reasoning)>", "", text).strip()
 

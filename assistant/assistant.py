@@ -79,6 +79,15 @@ class Assistant:
 
         Setting `cancelled`, from any thread, ends the wait for a language model: the offline answer is given.
         """
+        events, endpoint = self.events(question, cancelled), self.settings.otlp_endpoint
+        if not endpoint:
+            return events
+        from assistant.tracing import traced
+
+        return traced(events, endpoint)
+
+    def events(self, question: Question, cancelled: threading.Event | None) -> Generator[Event, None, None]:
+        """What `ask` gives, with nobody looking on."""
         question = masked(question)
         memory, place, trouble = Memory(), 0, ""
         if question.thread:
@@ -230,7 +239,8 @@ class Assistant:
             yield Event("step_started", Step(f"probe {name}", "running", 0.0))
         results = run_probes(names, self.target, self.settings.probe_seconds)
         for result in results:
-            steps.append(Step(f"probe {result.probe}", result.status, result.seconds, result.summary))
+            told = (result.summary, result.summary_zh)
+            steps.append(Step(f"probe {result.probe}", result.status, result.seconds, *told))
             yield Event("step_finished", steps[-1])
         return results
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from assistant.settings import Settings
+from assistant.types import Spent
 from kb.errors import InputError
 
 OPENAI = "https://api.openai.com/v1"
@@ -58,6 +59,7 @@ def endpoint_of(settings: Settings, environ: Mapping[str, str] = os.environ) -> 
 class Usage:
     """What an answer has cost so far. Tokens are the endpoint's own count, else a quarter of the characters (`estimated`)."""
 
+    model: str = ""
     model_calls: int = 0
     tool_calls: int = 0
     tokens_in: int = 0
@@ -68,6 +70,10 @@ class Usage:
     @property
     def tokens(self) -> int:
         return self.tokens_in + self.tokens_out
+
+    def since(self, before: Usage) -> Spent:
+        """What was spent since the usage was as before."""
+        return Spent(self.model, self.tokens_in - before.tokens_in, self.tokens_out - before.tokens_out)
 
     def money(self, price_in: float, price_out: float) -> float:
         """In the currency of the prices, which are per million tokens."""

@@ -12,7 +12,7 @@ import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from assistant.claims import pieces, unified
 from assistant.fencing import plain
@@ -25,12 +25,12 @@ from assistant.tools import Stopped, Tools
 from assistant.types import Answer, Event, Step
 from assistant.wording import say
 from assistant.writer import write_fix
+from kb.types import Language
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
-Kind = Literal["step_started", "step_finished"]
-CHARACTERS_PER_TOKEN = 3
+CHARACTERS_PER_TOKEN: dict[Language, float] = {"en": 3.0, "zh": 1.5}
 PROMPT_SHARE = 0.5
 SHORT_CHARACTERS = 3000
 TICK_SECONDS = 0.1
@@ -75,7 +75,7 @@ class Exchange:
     def __init__(self, offline: Answer, brief: Brief, endpoint: Endpoint, limits: Limits) -> None:
         self.offline, self.brief, self.endpoint, self.limits = offline, brief, endpoint, limits
         self.news: queue.SimpleQueue[Event | Draft | Mishap | None] = queue.SimpleQueue()
-        self.usage = Usage()
+        self.usage = Usage(endpoint.name)
         self.stopped = brief.tools.stopped
         self._told = 0.0
 
@@ -97,11 +97,11 @@ class Exchange:
             chat, client = open_chat(self.endpoint, self.limits)
             stack.callback(client.close)
         offline, brief, tools = self.offline, self.brief, self.brief.tools
-        characters = int(CHARACTERS_PER_TOKEN * PROMPT_SHARE * self.limits.context_tokens)
+        characters = int(CHARACTERS_PER_TOKEN[offline.lang] * PROMPT_SHARE * self.limits.context_tokens)
         system = system_prompt(tools.fence, offline.lang)
         first = facts(tools.question.text, offline, brief.history, list(tools.logs), tools.fence, characters)
-        shorter = facts(tools.question.text, offline, (), (), tools.fence, SHORT_CHARACTERS)
-        agent = Agent(chat, system, tools, self.limits, self.usage, self.stopped, self._report, self._written, shorter)
+        shorter = facts(tools.question.text, offline, (), (), tools.fence, min(SHORT_CHARACTERS, characters // 2))
+        agent = Agent(chat, system, tools, self.limits, self.usage, self.stopped, self.news.put, self._written, shorter)
         draft = self._draft(agent.ask(first))
         if draft.findings or draft.failure:
             wrong = [claim for finding in draft.findings for claim in finding.wrong]
@@ -113,19 +113,19 @@ class Exchange:
         text = tidied(text)
         findings = review(text, sources_of(offline, self.brief))
         needs_citation = bool(offline.evidence)
-        draft = Draft(text, tuple(findings), failure(text, findings, needs_citation, offline.lang))
+        echoed = self.brief.tools.fence.mark in text
+        draft = Draft(
+            text, tuple(findings), "echo" if echoed else failure(text, findings, needs_citation, offline.lang)
+        )
         self.news.put(draft)
         return draft
-
-    def _report(self, kind: Kind, step: Step) -> None:
-        self.news.put(Event(kind, step))
 
     def _written(self, characters: int) -> None:
         """Say from time to time how much was written; never what, before it is reviewed."""
         now = time.monotonic()
         if now - self._told >= WRITING_SECONDS:
             self._told = now
-            self._report("step_started", Step("write", "running", 0.0, f"{characters:,}"))
+            self.news.put(Event("step_started", Step("write", "running", 0.0, f"{characters:,}")))
 
     def _mishap(self, error: Exception) -> Mishap:
         from assistant.agent import Endless, OutOfBudget, reason_of

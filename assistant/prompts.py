@@ -68,6 +68,8 @@ PROBLEMS = {
 }
 FAILURES = {
     "empty": "there is no text",
+    "echo": "it repeats what you were given, with its << >> lines",
+    "repeats": "it says the same sentence again and again",
     "commands": "there are commands that no document has",
     "mostly": "most of the text has no source",
     "uncited": "there are no citations",
@@ -117,6 +119,8 @@ NOTES: dict[str, dict[Language, str]] = {
         "zh": "{url} 处的语言模型给出了无法识别的内容({reason})。",
     },
     "empty": {"en": "the language model gave no text.", "zh": "语言模型没有给出文字。"},
+    "echo": {"en": "the language model repeated its instructions.", "zh": "语言模型只是复述了给它的内容。"},
+    "repeats": {"en": "the language model repeated itself.", "zh": "语言模型不断重复同样的话。"},
     "commands": {
         "en": "the language model gave commands that no document has.",
         "zh": "语言模型给出了文档中没有的命令。",

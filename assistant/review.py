@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -32,12 +33,15 @@ MOST_WRONG = 0.5
 """The share of the prose that may be struck out before the rest is not worth showing."""
 FEW_WORDS = 8
 FEW_TOKENS = 4
+LABEL_CHARACTERS = 30  # shorter ones, as "Risk: restarts the server", may well come again
 CHINESE = re.compile(r"[\u3400-\u9fff]")
 RELATED = 0.4
 """The share of a sentence's words that the diagnosis or what it cites must have."""
 CLOSE = 0.5
 """That share for a sentence whose paragraph cites nothing, and stands under one that does. Of Chinese, whose bigrams cross words, half of either."""
-Failure = Literal["", "empty", "commands", "mostly", "uncited", "language"]
+REPEATS = 3
+"""So often may a sentence stand in a text before the model is going round in circles."""
+Failure = Literal["", "empty", "echo", "commands", "repeats", "mostly", "uncited", "language"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +123,8 @@ def failure(text: str, findings: Sequence[Finding], needs_citation: bool, lang: 
     bad = sum(len(f.piece.text) for f in findings if f.piece.kind == "prose")
     if bad > MOST_WRONG * sum(len(p.text) for p in prose):
         return "mostly"
+    if any(count >= REPEATS for count in Counter(p.text for p in prose if len(p.text) > LABEL_CHARACTERS).values()):
+        return "repeats"
     sound = {(p.start, p.end) for p in prose} - {(f.piece.start, f.piece.end) for f in findings}
     if needs_citation and not any(p.cites for p in prose if (p.start, p.end) in sound):
         return "uncited"

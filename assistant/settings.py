@@ -13,6 +13,8 @@ from pathlib import Path
 from kb.errors import InputError
 
 PREFIX = "CRASHCART_"
+STANDARD = {"otlp_endpoint": "OTEL_EXPORTER_OTLP_ENDPOINT"}
+"""Variables of other programs that a setting follows where it has none of its own."""
 
 
 class SettingsError(InputError):
@@ -47,6 +49,8 @@ class Settings:
     """Money per million tokens read; 0: no money is shown."""
     price_out: float = 0.0
     """Money per million tokens written."""
+    otlp_endpoint: str = ""
+    """An OpenTelemetry collector (http://host:4318, OTLP over HTTP) for a trace of each answer; empty: OTEL_EXPORTER_OTLP_ENDPOINT, or none."""
     lang: str = "auto"
     """auto, en or zh."""
     probe_seconds: float = 5.0
@@ -110,6 +114,7 @@ def load_settings(environ: Mapping[str, str] = os.environ, dotenv: Path = Path("
     values |= environ
     found = {k.removeprefix(PREFIX).lower(): v for k, v in values.items() if k.startswith(PREFIX)}
     found = {k: v for k, v in found.items() if k in names and v != ""}
+    found = {k: values[v] for k, v in STANDARD.items() if values.get(v)} | found
     found |= {k: v for k, v in flags.items() if v is not None}
     try:
         settings = msgspec.convert(found, Settings, strict=False)

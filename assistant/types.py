@@ -71,12 +71,13 @@ class Diagnosis:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Something that was done for an answer: a probe, a search, a scan."""
+    """Something that was done for an answer: a probe, a search, a scan. `summary_zh` is empty where nothing is to be told."""
 
     name: str
     status: str
     seconds: float
     summary: str = ""
+    summary_zh: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +96,26 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class Spent:
+    """What one call of a language model took."""
+
+    model: str
+    tokens_in: int
+    tokens_out: int
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
-    """What a stream yields. `step` for started and finished, `text` for a piece of the answer, `answer` at the end."""
+    """What a stream yields. `step` for started and finished, `text` for a piece of the answer, `answer` at the end.
+
+    `spent` goes with the finished step of a model's call.
+    """
 
     kind: Literal["step_started", "step_finished", "text", "answer"]
     step: Step | None = None
     text: str = ""
     answer: Answer | None = None
+    spent: Spent | None = None
 
 
 @dataclass(frozen=True, slots=True)

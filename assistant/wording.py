@@ -101,6 +101,14 @@ WORDING: dict[str, dict[Language, str]] = {
         "en": "This exchange could not be kept in its thread: {why}",
         "zh": "本次问答未能保存到会话中:{why}",
     },
+    "no_tracing": {
+        "en": "No trace was sent to {endpoint}: the extra is missing, install it with `pip install 'crashcart[tracing]'`.",
+        "zh": "追踪未发送到 {endpoint}:缺少扩展,请用 `pip install 'crashcart[tracing]'` 安装。",
+    },
+    "no_collector": {
+        "en": "No trace was sent: {endpoint!r} is no address of a collector, as http://127.0.0.1:4318 is one.",
+        "zh": "追踪未发送:{endpoint!r} 不是采集器地址,正确的形式如 http://127.0.0.1:4318。",
+    },
     "question_line": {"en": "the question", "zh": "问题"},
     "command_source": {"en": "serving command", "zh": "启动命令"},
     "destructive": {

@@ -39,6 +39,7 @@ HOMES = {
     "langchain_openai": {"assistant/agent.py"},
     "langgraph": {"assistant/agent.py"},
     "langsmith": {"assistant/agent.py"},
+    "opentelemetry": {"assistant/tracing.py"},
     "hyperscan": {"probes/scanner/hyper.py"},
     "httpcore": {"probes/reading/http.py"},
     "prometheus_client": {"probes/reading/metrics.py", "ui/measures.py"},
