@@ -170,6 +170,7 @@ class Assistant:
             engine=engine.name,
             release=engine.release,
             results=results,
+            earlier=[turn.logs for turn in reversed(memory.turns)],
             probe_seconds=self.settings.probe_seconds,
         )
         history = [(turn.text, turn.answer.text) for turn in memory.turns]

@@ -38,6 +38,19 @@ class Stopped(Exception):
     """The answer was given up: nothing more is run for it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """A log that can be read: the file at `path`, or where that is empty, the text that was given under a name."""
+
+    path: str = ""
+    name: str = ""
+    text: str = ""
+
+    @property
+    def source(self) -> str:
+        return self.path or self.name
+
+
 @dataclass
 class Tools:
     """The tools of one answer, and the evidence that they add to. Safe to call from several threads at once."""
@@ -51,6 +64,8 @@ class Tools:
     engine: str = ""
     release: str = ""
     results: Sequence[ProbeResult] = ()
+    earlier: Sequence[Mapping[str, str]] = ()
+    """The logs of the conversation's earlier questions by name, newest question first: what its thread keeps of them."""
     probe_seconds: float = 5.0
     fence: Fence = field(default_factory=Fence)
     stopped: threading.Event = field(default_factory=threading.Event)
@@ -69,13 +84,17 @@ class Tools:
         return {p.name: p.title for p in passive}
 
     @cached_property
-    def logs(self) -> dict[str, str]:
-        """The attached logs: name → path, empty for one that came as text. A name is the last part of a path, numbered where two are alike."""
-        found: dict[str, str] = {}
-        for path, is_file in [*((p, True) for p in self.question.log_paths), *((n, False) for n in self.question.logs)]:
-            base = re.sub(r"[^\w.-]+", "-", Path(path).name)[:80] or "log"
-            name = base if base not in found else f"{base}-{len(found) + 1}"
-            found[name] = path if is_file else ""
+    def logs(self) -> dict[str, Attached]:
+        """The attached logs, then those of earlier questions. A name is the last part of a path, numbered where two are alike."""
+        given = [Attached(path) for path in self.question.log_paths]
+        given += [Attached(name=name, text=text) for name, text in self.question.logs.items()]
+        kept = [
+            Attached(name=f"earlier-{Path(n).name}", text=text) for logs in self.earlier for n, text in logs.items()
+        ]
+        found: dict[str, Attached] = {}
+        for log in (*given, *dict.fromkeys(kept)):
+            base = re.sub(r"[^\w.-]+", "-", Path(log.source).name)[:80] or "log"
+            found[base if base not in found else f"{base}-{len(found) + 1}"] = log
         return found
 
     @cached_property
@@ -112,18 +131,18 @@ class Tools:
         return self._show("probe", name, reading(self._result(name), self.lang))
 
     def scan_log(self, name: str, contains: str = "") -> str:
-        """The known error lines, the first exception and the end of an attached log; or its lines that hold a text."""
+        """The known error lines, the first exception and the end of a log that the person attached; or its lines that hold a text."""
         self._check()
         if name not in self.logs:
             return refusal("log", name, self.logs)
         from probes.reading.mask import mask
 
-        path = self.logs[name]
-        if contains.strip():
-            lines = [line for line in mask(self._text(name)).splitlines() if contains.strip() in line][:SHOWN_LINES]
-            found = "\n".join(line[:LINE_CHARACTERS] for line in lines)
-            return self._show("log", path or name, found) if lines else "No line of what was read of this log holds it."
-        return self._show("log", path or name, self._scanned(name))
+        log = self.logs[name]
+        if not contains.strip():
+            return self._show("log", log.path or name, self._scanned(log))
+        lines = [line for line in mask(ends_of(log)).splitlines() if contains.strip() in line][:SHOWN_LINES]
+        found = "\n".join(line[:LINE_CHARACTERS] for line in lines)
+        return self._show("log", log.path or name, found) if lines else "No line of what was read of this log holds it."
 
     def check_flags(self, command: str, release: str = "") -> str:
         """Whether every flag and variable of a serving command exists in a release; without one, in the release that serves."""
@@ -163,23 +182,13 @@ class Tools:
         self.results = (*self.results, result)
         return result
 
-    def _text(self, name: str) -> str:
-        """A log's beginning and end, where it is long."""
-        from probes.scanner import open_log
-
-        path = self.logs[name]
-        return open_log(path, HEAD_BYTES, TAIL_BYTES) if path else self._attached(name)
-
-    def _attached(self, name: str) -> str:
-        return list(self.question.logs.values())[[n for n, path in self.logs.items() if not path].index(name)]
-
-    def _scanned(self, name: str) -> str:
+    def _scanned(self, log: Attached) -> str:
         """What the scanner finds in a log, the traceback of the first exception, and the last lines."""
         from probes.reading.mask import mask
         from probes.scanner import scan_files, scan_text
 
-        path, signatures = self.logs[name], self.library.signatures
-        report = scan_files([path], signatures) if path else scan_text(self._attached(name), signatures, name)
+        signatures = self.library.signatures
+        report = scan_files([log.path], signatures) if log.path else scan_text(log.text, signatures, log.name)
         lines = [
             f"{m.count}x {m.document}, line {m.first.line}: {m.first.text.strip()[:LINE_CHARACTERS]}"
             for m in report.matches
@@ -190,13 +199,20 @@ class Tools:
             )
             trace = next((t for t in report.tracebacks if t.line <= report.root.line <= t.end_line), None)
             lines += trace.text.splitlines()[-SHOWN_LINES:] if trace else []
-        ending = mask(self._text(name)).splitlines()[-TAIL_LINES:]
+        ending = mask(ends_of(log)).splitlines()[-TAIL_LINES:]
         return "\n".join([*lines, "the last lines:", *(line[:LINE_CHARACTERS] for line in ending)])
 
     def _check(self) -> None:
         """Raises Stopped where the answer was given up."""
         if self.stopped.is_set():
             raise Stopped
+
+
+def ends_of(log: Attached) -> str:
+    """A log's beginning and end, where it is long."""
+    from probes.scanner import open_log
+
+    return open_log(log.path, HEAD_BYTES, TAIL_BYTES) if log.path else log.text
 
 
 def ledger_of(evidence: Sequence[Evidence]) -> Ledger:

@@ -155,6 +155,37 @@ def test_logs_of_one_name_are_told_apart(tools: Tools, tmp_path: Path) -> None:
     assert [f"line of {c}" in tools.scan_log(name) for c, name in zip("abc", tools.logs, strict=True)] == [True] * 3
 
 
+def test_logs_of_earlier_questions_are_offered_once_each(tools: Tools) -> None:
+    tools.earlier = [{"vllm.log": "line of the second"}, {"vllm.log": "line of the first", "nccl.log": "line of nccl"}]
+    tools.earlier = [*tools.earlier, tools.earlier[0]]
+    names = ["vllm.log", "earlier-vllm.log", "earlier-vllm.log-3", "earlier-nccl.log"]
+    assert list(tools.logs) == names
+    assert "line of the second" in tools.scan_log(names[1]) and "line of the first" in tools.scan_log(names[2])
+    assert "line of nccl" in tools.scan_log("earlier-nccl.log", "nccl")
+
+
+def test_a_log_of_an_earlier_question_can_be_read_and_cited(tmp_path: Path) -> None:
+    secret = "hf_abcdefghijklmnopqrstuvwxyz0123456789"
+    log = tmp_path / "vllm.log"
+    log.write_text(f"{LOG}HF_TOKEN={secret}\nINFO the zebra line of the log\n")
+    followed = "The log says `INFO the zebra line of the log` [L4]."
+    replies = [
+        Reply(GOOD),
+        Reply(calls=(("scan_log", '{"name": "earlier-vllm.log", "contains": "zebra"}'),)),
+        Reply(followed),
+    ]
+    with model_server(replies) as server:
+        assistant = Assistant(Settings(home=str(tmp_path), model=f"m@{server.url}"))
+        for question in (
+            Question(text=QUESTION.text, log_paths=(str(log),), use_probes=False, thread="zebra"),
+            Question(text="It still fails. What does the end of that log say?", use_probes=False, thread="zebra"),
+        ):
+            answer = assistant.answer(question)
+    assert "earlier-vllm.log" in json.dumps(server.requests[1]["messages"]) and secret not in server.received
+    read = [e for e in answer.evidence if e.source == "earlier-vllm.log"]
+    assert [e.text for e in read] == ["INFO the zebra line of the log"]
+
+
 def test_nothing_runs_for_an_answer_that_was_given_up(tools: Tools) -> None:
     tools.stopped.set()
     with pytest.raises(Stopped):

@@ -123,6 +123,8 @@ def test_the_steps_say_what_it_cost(ask: Asker) -> None:
         ([Reply("上下文长度太长,显存不足,请降低上下文长度 [L1]。"), Reply(GOOD)], 2),
         ([Reply('{"name": "run_probe", "arguments": {"name": "gpu_memory"}}'), Reply(GOOD)], 2),
         ([Reply("<think>Let me think about --bogus-flag 77 [K99]</think>" + GOOD)], 1),
+        ([Reply(GOOD + "<|im_end|>\n<|im_start|>user\nAnd --bogus-flag 77?")], 1),
+        ([Reply(f"{GOOD}\n" * 4), Reply(GOOD)], 2),
         ([Reply(calls=(("search_knowledge", '{"query": '),)), Reply(GOOD)], 2),
         ([Reply(calls=(("search_knowledge", '{"question": "kv cache"}'),)), Reply(GOOD)], 2),
         ([Reply(calls=(("search_knowledge", '["kv cache"]'),)), Reply(GOOD)], 2),
@@ -155,6 +157,7 @@ def test_what_can_be_mended_is(ask: Asker, replies: list[Reply], requests: int) 
             "nothing that was read",
         ),
         (Reply("上下文长度太长,显存不足,请降低上下文长度 [L1]。"), "another language"),
+        (Reply("The KV cache needs 4.54 GiB, and only 1.71 GiB is left [L1].\n" * 4), "repeated itself"),
         (Reply("The KV cache is too small [L1].\n\n```bash\nrm -rf /var/lib/docker\n```"), "commands"),
         (Reply("The KV cache is too small [L1]. Run `pip install vllm-fixer` to mend it [L1]."), "commands"),
         (Reply(calls=(("search_knowledge", '{"query": "kv cache"}'),)), "kept calling tools"),
@@ -228,6 +231,26 @@ def test_a_context_that_is_too_short_gets_a_shorter_prompt(ask: Asker) -> None:
 
     with model_server(script) as server:
         assert ask(server).is_sound
+
+
+def test_an_answer_leaves_room_for_its_prompt_as_vllm_demands(ask: Asker) -> None:
+    def script(body: Body, place: int) -> Reply:
+        needed = len(json.dumps(body["messages"])) // 4 + body["max_tokens"]
+        refusal = f"This model's maximum context length is 4096 tokens. However, you requested {needed} tokens."
+        return Reply(status=400, error=refusal) if needed > 4096 else Reply(GOOD)
+
+    with model_server(script) as server:
+        assert ask(server, model_context=4096).is_sound
+
+
+def test_an_answer_that_only_repeats_its_instructions_is_none(ask: Asker) -> None:
+    def script(body: Body, place: int) -> Reply:
+        return Reply(body["messages"][1]["content"])
+
+    with model_server(script) as server:
+        asked = ask(server)
+    assert asked.is_offline and "repeated its instructions" in asked.why
+    assert "<<data" not in asked.answer.text and len(server.requests) == 2
 
 
 def test_the_budget_of_tokens_ends_it(ask: Asker) -> None:

