@@ -49,8 +49,10 @@ def environment_language() -> Language:
     return "zh" if locale.lower().startswith("zh") else "en"
 
 
-def render_stream(events: Iterator[Event]) -> Answer:
-    """Print steps to standard error and the answer to standard output as they come; gives the answer back."""
+def render_stream(events: Iterator[Event], lang: Language) -> Answer:
+    """Print steps to standard error, in a language, and the answer to standard output as they come; gives the answer back."""
+    from ui.steps import step_summary, step_title
+
     out, aside = Console(), Console(stderr=True)
     answer: Answer | None = None
     for event in events:
@@ -58,7 +60,10 @@ def render_stream(events: Iterator[Event]) -> Answer:
             step = event.step
             mark = {"ok": "✓", "unknown": "?"}.get(step.status, "!")
             aside.print(
-                Text(f"{mark} {step.name} ({step.seconds:.2f} s) {step.summary}", style=STYLES.get(step.status, "dim")),
+                Text(
+                    f"{mark} {step_title(step, lang)} ({step.seconds:.2f} s)  {step_summary(step, lang)}",
+                    style=STYLES.get(step.status, "dim"),
+                ),
                 soft_wrap=True,
             )
         elif event.kind == "text":
@@ -105,7 +110,7 @@ def render_scan(report: ScanReport, library: Library, lang: Language) -> None:
         console.print(Text(SCAN_WORDS["next"][lang].format(path=path), style="cyan"), soft_wrap=True)
     aside = Console(stderr=True)
     for warning in report.warnings:
-        aside.print(Text(f"! {warning}", style="yellow"), soft_wrap=True)
+        aside.print(Text(f"! {warning.told(lang)}", style="yellow"), soft_wrap=True)
 
 
 def render_sighting(match: Match, library: Library, lang: Language) -> None:

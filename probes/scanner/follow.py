@@ -51,7 +51,10 @@ class Follower:
         file = open_file(name)
         if file.read(6).startswith(_PACKED):
             file.close()
-            raise ScanError(f"{name} is packed and does not grow: read it with `crashcart scan {name}`.")
+            raise ScanError(
+                f"{name} is packed and does not grow: read it with `crashcart scan {name}`.",
+                f"{name} 是压缩文件，不会再增长：请用 `crashcart scan {name}` 读取。",
+            )
         file.seek(0)
         return self._follow_file(file, name, until)
 

@@ -92,7 +92,7 @@ def open_log(path: str | os.PathLike[str], head_bytes: int, tail_bytes: int) -> 
                 tailed -= len(tail.popleft())
     except DamagedError as error:
         if not headed:
-            raise ScanError(_damaged(name, 0, error)) from error
+            raise _damaged(name, 0, error) from error
     finally:
         stream.close()
     end = b"".join(tail)
@@ -114,7 +114,7 @@ class Scan:
         self._matches = Matches(signatures)
         self._failures = Failures()
         self._files: list[FileRead] = []
-        self._warnings: list[str] = []
+        self._warnings: list[ScanError] = []
         self._path, self._total, self._line = "", 0, 1
 
     def read(self, stream: ByteStream, path: str, size: int) -> None:
@@ -129,7 +129,7 @@ class Scan:
                     self._on_progress(path, self._total)
         except DamagedError as error:
             if not self._total:
-                raise ScanError(_damaged(path, 0, error)) from error
+                raise _damaged(path, 0, error) from error
             self._warnings.append(_damaged(path, self._line - 1, error))
         finally:
             stream.close()
@@ -226,7 +226,13 @@ def _text_bytes(name: str) -> int:
     return size * 10 if name.endswith((".gz", ".xz", ".bz2", ".zst")) else size
 
 
-def _damaged(path: str, line: int, error: DamagedError) -> str:
+def _damaged(path: str, line: int, error: DamagedError) -> ScanError:
     if not line:
-        return f"{path} is damaged and cannot be unpacked ({error}): copy it again."
-    return f"{path} ends early or is damaged: only its first {line} lines could be unpacked."
+        return ScanError(
+            f"{path} is damaged and cannot be unpacked ({error}): copy it again.",
+            f"{path} 已损坏，无法解压（{error}）：请重新复制。",
+        )
+    return ScanError(
+        f"{path} ends early or is damaged: only its first {line} lines could be unpacked.",
+        f"{path} 不完整或已损坏：只解压出前 {line} 行。",
+    )

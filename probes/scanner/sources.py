@@ -37,13 +37,22 @@ def open_file(path: str | os.PathLike[str]) -> FileIO:
     try:
         raw = FileIO(os.open(name, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb")
     except FileNotFoundError:
-        raise ScanError(f"{name} does not exist: see what is there with `ls {_folder(name)}`.") from None
+        raise ScanError(
+            f"{name} does not exist: see what is there with `ls {_folder(name)}`.",
+            f"{name} 不存在：用 `ls {_folder(name)}` 看看那里有什么。",
+        ) from None
     except PermissionError:
-        raise ScanError(f"{name} is not readable for this user: try `sudo cat {name} | crashcart scan -`.") from None
+        raise ScanError(
+            f"{name} is not readable for this user: try `sudo cat {name} | crashcart scan -`.",
+            f"当前用户无权读取 {name}：请试 `sudo cat {name} | crashcart scan -`。",
+        ) from None
     except IsADirectoryError:
-        raise ScanError(_folder_sentence(name)) from None
+        raise _folder_error(name) from None
     except OSError as error:
-        raise ScanError(f"{name} cannot be opened ({error.strerror}): see what it is with `ls -l {name}`.") from None
+        raise ScanError(
+            f"{name} cannot be opened ({error.strerror}): see what it is with `ls -l {name}`.",
+            f"无法打开 {name}（{error.strerror}）：用 `ls -l {name}` 看看它是什么。",
+        ) from None
     try:
         _refuse_special(name, os.fstat(raw.fileno()).st_mode)
     except ScanError:
@@ -86,19 +95,29 @@ def _escape(name: str) -> str:
 
 def _refuse_special(name: str, mode: int) -> None:
     if stat.S_ISDIR(mode):
-        raise ScanError(_folder_sentence(name))
+        raise _folder_error(name)
     if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
-        raise ScanError(f"{name} is a pipe, not a file: pipe its text in with `crashcart scan - < {name}`.")
+        raise ScanError(
+            f"{name} is a pipe, not a file: pipe its text in with `crashcart scan - < {name}`.",
+            f"{name} 是管道，不是文件：用 `crashcart scan - < {name}` 把内容送进来。",
+        )
     if not stat.S_ISREG(mode):
-        raise ScanError(f"{name} is a device, not a log: name a file, as in `crashcart scan /var/log/syslog`.")
+        raise ScanError(
+            f"{name} is a device, not a log: name a file, as in `crashcart scan /var/log/syslog`.",
+            f"{name} 是设备，不是日志：请指定文件，例如 `crashcart scan /var/log/syslog`。",
+        )
     if os.path.realpath(name).startswith(_SYNTHETIC):
         raise ScanError(
-            f"{name} is made by the kernel as it is read, not a log: `crashcart checkup` reads what matters there."
+            f"{name} is made by the kernel as it is read, not a log: `crashcart checkup` reads what matters there.",
+            f"{name} 由内核在读取时生成，不是日志：其中重要的内容由 `crashcart checkup` 读取。",
         )
 
 
-def _folder_sentence(name: str) -> str:
-    return f"{name} is a folder: name the logs in it, as in `crashcart scan {name.rstrip('/')}/*.log`."
+def _folder_error(name: str) -> ScanError:
+    logs = f"crashcart scan {name.rstrip('/')}/*.log"
+    return ScanError(
+        f"{name} is a folder: name the logs in it, as in `{logs}`.", f"{name} 是目录：请指定其中的日志，例如 `{logs}`。"
+    )
 
 
 def _folder(name: str) -> str:

@@ -45,7 +45,10 @@ def unpack(raw: ByteStream, name: str) -> ByteStream:
         zstd: Any = import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
         return _Unpacked(zstd.ZstdFile(source), source, zstd.ZstdError)
     if head.startswith(b"PK\x03\x04"):
-        raise ScanError(f"{name} is a zip archive: unpack it with `unzip {name}` and scan what is in it.")
+        raise ScanError(
+            f"{name} is a zip archive: unpack it with `unzip {name}` and scan what is in it.",
+            f"{name} 是 zip 压缩包：先用 `unzip {name}` 解压，再扫描其中的内容。",
+        )
     return _Utf16(source) if head[:2] in _BOMS else source
 
 

@@ -100,7 +100,7 @@ class ScanReport:
     matches: tuple[Match, ...] = ()
     root: RootException | None = None
     tracebacks: tuple[Traceback, ...] = ()
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[ScanError, ...] = ()
 
     def traceback_around(self, hit: Hit) -> Traceback | None:
         """The traceback in which a hit stands, or None."""

@@ -8,7 +8,7 @@ import click
 import typer
 
 from ui.cli import ask, checkup, evaluating, flags, knowledge, mcp, patch, probing, report, serving, size, threads
-from ui.cli.options import Group
+from ui.cli.options import Group, language_of_words
 
 USAGE = 64
 
@@ -55,7 +55,7 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
     except InputError as error:
-        typer.echo(f"crashcart: {error}", err=True)
+        typer.echo(f"crashcart: {error.told(language_of_words(sys.argv))}", err=True)
         sys.exit(USAGE)
     except (typer.Abort, KeyboardInterrupt):
         typer.echo("crashcart: stopped.", err=True)

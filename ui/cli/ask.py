@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from ui.cli.options import JSON, open_assistant, print_json, read_host
+
+if TYPE_CHECKING:
+    from assistant.types import Question
+    from kb.types import Language
 
 ANSWER_CODES = {"healthy": 0, "howto": 0, "diagnosed": 2, "insufficient": 3, "out_of_scope": 3}
 STDIN_BYTES = 64 * 1024 * 1024
@@ -81,13 +86,20 @@ def ask(
     else:
         from ui.render import render_stream
 
-        answer = render_stream(assistant.ask(asked))
+        answer = render_stream(assistant.ask(asked), asked_in(asked))
     if save:
         from assistant.cases import save_case
 
         save_case(save, asked, answer)
         typer.echo(f"Saved {save}.", err=True)
     return ANSWER_CODES[answer.status]
+
+
+def asked_in(asked: Question) -> Language:
+    """The language that a question wants to be answered in."""
+    from assistant.language import detect_language
+
+    return detect_language(asked.text) if asked.lang == "auto" else asked.lang
 
 
 def read_stdin() -> str:
@@ -121,7 +133,7 @@ def chat(
             return 0
         if text.strip():
             asked = Question(text=text, lang=assistant.settings.lang, use_probes=not no_probes, thread=name)  # type: ignore[arg-type]
-            render_stream(assistant.ask(asked))
+            render_stream(assistant.ask(asked), asked_in(asked))
 
 
 def read_question() -> str:

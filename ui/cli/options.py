@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,7 @@ from kb.errors import InputError
 if TYPE_CHECKING:
     from assistant.assistant import Assistant
     from assistant.settings import Settings
+    from kb.types import Language
 
 LONGEST_HELP = 200
 
@@ -48,6 +51,19 @@ def settings(**flags: Any) -> Settings:
     from assistant.settings import load_settings
 
     return load_settings(**flags)
+
+
+def language_of_words(argv: Sequence[str]) -> Language:
+    """The language to answer a command line in that cannot be used: the one it asks for, else that of its words, else the
+    environment's."""
+    from assistant.language import detect_language
+    from ui.render import environment_language
+
+    joined = " ".join(argv).replace("--lang=", "--lang ")
+    asked = joined.partition("--lang ")[2][:2] or os.environ.get("CRASHCART_LANG", "")
+    if asked in ("en", "zh"):
+        return "zh" if asked == "zh" else "en"
+    return "zh" if detect_language(joined) == "zh" else environment_language()
 
 
 def deadline_of(chosen: Settings, given: float | None, active: bool) -> float:

@@ -96,7 +96,7 @@ class Conversations:
             yield from ([*asked, *shown] for shown in self._answer(here, question))
         except InputError as error:
             self._drop_unanswered(here)
-            yield [*asked, sentence(plain(without_folders(str(error), self.uploads)))]
+            yield [*asked, sentence(plain(without_folders(error.told(self._lang_of(question)), self.uploads)))]
             return
         if here.thread and self._is_answered(here.thread):
             yield self.show(here)
@@ -110,7 +110,7 @@ class Conversations:
     def _answer(self, here: Here, question: Question) -> Iterator[list[Message]]:
         cancelled = threading.Event()
         self._running[here.thread] = cancelled
-        lang = question.lang if question.lang != "auto" else self._detected(question.text)
+        lang = self._lang_of(question)
         events = self.assistant.ask(question, cancelled)
         is_left = False
         try:
@@ -218,10 +218,10 @@ class Conversations:
             return "zh" if self.assistant.settings.lang == "zh" else "en"
         return "auto" if text.strip() else here.lang
 
-    def _detected(self, text: str) -> Language:
+    def _lang_of(self, question: Question) -> Language:
         from assistant.language import detect_language
 
-        return detect_language(text)
+        return question.lang if question.lang != "auto" else detect_language(question.text)
 
     def _is_answered(self, thread: str) -> bool:
         asked = self.assistant.threads.read(thread)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import html
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 from assistant.threads import Asked
@@ -14,12 +12,10 @@ from kb.types import Language
 from ui.page.card import TitleOf, answer_card, harmless, plain
 from ui.page.uploads import shown_name
 from ui.page.words import say
+from ui.steps import step_summary, step_title
 
 Message = dict[str, Any]
 """A message as a chat takes it: `role`, `content`, and of a step `metadata`, of an answer `options`."""
-
-COUNTED = re.compile(r"(?P<n>\d+) (?P<what>signatures|documents)")
-COUNTS = {"signatures": "lines_found", "documents": "documents_found"}
 
 
 def user_message(text: str, logs: Iterable[str]) -> Message:
@@ -32,19 +28,6 @@ def user_message(text: str, logs: Iterable[str]) -> Message:
 def sentence(text: str, options: Sequence[Message] = ()) -> Message:
     """Something said that is no answer."""
     return {"role": "assistant", "content": text, **({"options": list(options)} if options else {})}
-
-
-def step_title(step: Step, lang: Language) -> str:
-    """What is done, in the language of the question; a step without a name of its own keeps the assistant's."""
-    if step.name.startswith("probe "):
-        return say("probe", lang, name=step.name.removeprefix("probe "))
-    return say(step.name, lang) if step.name in ("scan", "search") else step.name
-
-
-def step_summary(step: Step, lang: Language) -> str:
-    """A step's one sentence."""
-    counted = COUNTED.fullmatch(step.summary)
-    return say(COUNTS[counted["what"]], lang, n=counted["n"]) if counted else step.summary
 
 
 def step_message(step: Step, lang: Language, index_is_open: bool = True) -> Message:
@@ -85,10 +68,8 @@ def streamed(
 
 
 def answered(answer: Answer, title_of: TitleOf, steps: Sequence[Step] = (), name: str = "now") -> list[Message]:
-    """The messages of an answer: its steps, with what a probe read in the answer's language, and its card."""
-    said = {e.source: e.text for e in answer.evidence if e.kind == "probe"}
-    told = [replace(s, summary=said.get(s.name.removeprefix("probe "), s.summary)) for s in answer.steps or steps]
-    return [*folded(told, answer.lang, name), sentence(answer_card(answer, title_of))]
+    """The messages of an answer: its steps in one line, and its card."""
+    return [*folded(answer.steps or steps, answer.lang, name), sentence(answer_card(answer, title_of))]
 
 
 def folded(steps: Sequence[Step], lang: Language, name: str) -> list[Message]:

@@ -7,14 +7,9 @@ from ui.render import STATUS_WORDS
 
 SAID: dict[str, dict[Language, str]] = {
     "empty": {"en": "Say what is wrong, or attach a log.", "zh": "请描述故障现象，或附上日志。"},
-    "scan": {"en": "Read the question and the logs", "zh": "阅读问题与日志"},
-    "search": {"en": "Search the documents", "zh": "检索知识库"},
-    "probe": {"en": "Probe {name}", "zh": "探测 {name}"},
     "step": {"en": "What was looked at: 1 step", "zh": "检查过程：1 步"},
     "steps": {"en": "What was looked at: {n} steps", "zh": "检查过程：{n} 步"},
     "only_read": {"en": "All of this only reads.", "zh": "以上步骤只读取，不做任何改动。"},
-    "lines_found": {"en": "{n} known lines found.", "zh": "找到 {n} 条已知日志行。"},
-    "documents_found": {"en": "{n} documents found.", "zh": "找到 {n} 篇文档。"},
     "first_search": {
         "en": "The first search builds its index; that takes some seconds, once.",
         "zh": "首次检索需要建立索引，只需几秒，仅此一次。",
