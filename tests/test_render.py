@@ -33,9 +33,10 @@ def test_the_verdict_comes_first_and_causes_before_consequences(crashcart: Run, 
     assert lines[2].startswith("cause        2× ") and lines[2].endswith("[gpu-out-of-memory]")
     assert lines[3] == f"             {log}:3: {OOM}" and lines[4] == f"             last {log}:5: {OOM}"
     assert [line.split()[0] for line in lines if line[0] != " "] == [
-        "1", "came", "cause", "consequence", "→",
-    ] or lines[-2].startswith("context")  # fmt: skip
-    assert lines[-1] == f"→ crashcart ask 'what is wrong?' --log {log}"
+        "1", "came", "cause", "consequence", "→", "→",
+    ] or lines[-3].startswith("context")  # fmt: skip
+    assert lines[-2] == f"→ crashcart ask 'what is wrong?' --log {log}"
+    assert lines[-1] == "→ crashcart kb show gpu-out-of-memory"
 
 
 def test_the_report_is_chinese_where_asked(crashcart: Run, log: Path) -> None:

@@ -23,7 +23,10 @@ STATUS_WORDS: dict[str, dict[Language, str]] = {
     "critical": {"en": "critical", "zh": "严重"},
     "unknown": {"en": "unknown", "zh": "未知"},
 }
-
+HOW_TO_READ: dict[Language, str] = {
+    "en": "A document that is named above is read with: crashcart kb show {document}",
+    "zh": "上面提到的文档可这样阅读：crashcart kb show {document}",
+}
 SCAN_WORDS: dict[str, dict[Language, str]] = {
     "fault": {"en": "1 known fault in {names} ({lines} lines, {bytes} bytes)", "zh": "{names} 中有 1 个已知故障（{lines} 行，{bytes} 字节）"},
     "faults": {"en": "{n} known faults in {names} ({lines} lines, {bytes} bytes)", "zh": "{names} 中有 {n} 个已知故障（{lines} 行，{bytes} 字节）"},
@@ -71,6 +74,8 @@ def render_stream(events: Iterator[Event], lang: Language) -> Answer:
         elif event.kind == "answer":
             answer = event.answer
     assert answer is not None, "the stream ends with an answer"
+    if answer.diagnoses and aside.is_terminal:
+        aside.print(Text(HOW_TO_READ[lang].format(document=answer.diagnoses[0].id), style="dim"), soft_wrap=True)
     for warning in answer.warnings:
         aside.print(Text(f"! {warning}", style="yellow"), soft_wrap=True)
     return answer
@@ -108,6 +113,8 @@ def render_scan(report: ScanReport, library: Library, lang: Language) -> None:
     path = next((m.first.path for m in report.matches if m.role == "cause"), "<stdin>")
     if path != "<stdin>":
         console.print(Text(SCAN_WORDS["next"][lang].format(path=path), style="cyan"), soft_wrap=True)
+    if known := [match.document for match in report.matches if match.role == "cause"]:
+        console.print(Text(f"→ crashcart kb show {known[0]}", style="cyan"), soft_wrap=True)
     aside = Console(stderr=True)
     for warning in report.warnings:
         aside.print(Text(f"! {warning.told(lang)}", style="yellow"), soft_wrap=True)
