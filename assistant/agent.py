@@ -40,6 +40,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from assistant.fencing import plain
 from assistant.model import OPENAI, Endpoint, Limits, Usage
 from assistant.prompts import SUMMARY
+from assistant.refusals import CONTEXT_IS_SHORT, TOOLS_ARE_UNKNOWN, is_refused, is_transient
 from assistant.tools import Stopped, Tools
 from assistant.types import Event, Step
 
@@ -49,19 +50,10 @@ ANSWER_TOKENS = 4000
 """The most that one call may write, and at most a quarter of the context: vLLM refuses a call whose prompt leaves less room."""
 ROOM = 0.75
 """The share of the model's context above which earlier messages are summed up; the rest is for the answer."""
-TRANSIENT = (408, 409, 425, 429, 500, 502, 503, 504)
-LOST = frozenset(
-    ["APIConnectionError", "APITimeoutError", "RemoteProtocolError", "ReadError", "JSONDecodeError", "CutOff"]
-)
-OVERFLOW = re.compile(
-    r"(?i)context[ _](?:length|window|size)|maximum context|too many tokens|too long|exceeds? (?:the )?(?:available|maximum)|n_ctx"
-)
-NO_TOOLS = re.compile(r"(?i)\btools?\b|tool_choice|function call")
 END_OF_TURN = re.compile(
     r"<\|(?:im_end|im_start|eot_id|eom_id|end|endoftext|end_of_text|start_header_id|user|assistant)\|>|</s>|<(?:end|start)_of_turn>"
 )
 """Where a turn ends in the templates of Qwen, Llama, Gemma, Mistral and Phi: a model served with another's goes on past it, as the person."""
-BAD_REQUESTS = (400, 404, 413, 422, 501)
 logging.getLogger("langchain_core").addHandler(logging.NullHandler())  # an answer given up is no news for a terminal
 Report = Callable[[Event], None]
 
@@ -186,12 +178,11 @@ class Gate(AgentMiddleware[Any, Any, Any]):
         try:
             return handler(request)
         except Exception as error:  # refusals of endpoints have no common class; all but two kinds go on
-            refusal = str(error)
-            if getattr(error, "status_code", None) not in BAD_REQUESTS:
+            if not is_refused(error):
                 raise
-            if OVERFLOW.search(refusal):
+            if CONTEXT_IS_SHORT.search(str(error)):
                 return handler(request.override(tools=[], messages=[HumanMessage(self.shorter)]))
-            if request.tools and NO_TOOLS.search(refusal):
+            if request.tools and TOOLS_ARE_UNKNOWN.search(str(error)):
                 self.has_tools = False
                 return handler(request.override(tools=[]))
             raise
@@ -343,32 +334,3 @@ def _named(title: str, names: Sequence[str], description: str) -> type[BaseModel
 def _tool(run: Callable[..., str], schema: type[BaseModel]) -> BaseTool:
     described = " ".join((run.__doc__ or "").split())
     return StructuredTool.from_function(run, name=run.__name__, description=described, args_schema=schema)
-
-
-def is_transient(error: Exception) -> bool:
-    """Whether the same call may succeed a moment later. A refused connection does not count: nothing listens there."""
-    status = getattr(error, "status_code", None)
-    if status is not None:
-        return status in TRANSIENT
-    return is_lost(error) and type(error.__cause__).__name__ not in ("ConnectError", "ConnectTimeout")
-
-
-def is_lost(error: Exception) -> bool:
-    """Whether the connection is to blame, by the name of the class: openai has another home."""
-    return not LOST.isdisjoint(each.__name__ for each in type(error).__mro__)
-
-
-def reason_of(error: Exception) -> tuple[str, str]:
-    """Why a model gave nothing: a key of the notes, and one line about it without secrets."""
-    from probes.reading.mask import mask
-
-    status = getattr(error, "status_code", None)
-    root = error
-    while root.__cause__ is not None and isinstance(root.__cause__, Exception):
-        root = root.__cause__
-    line = (plain(mask(str(root))).strip().splitlines() or [type(root).__name__])[0][:160]
-    if status is not None:
-        return "refused", f"{status}" if str(status) in line else f"{status}: {line}"
-    if is_lost(error) or isinstance(root, OSError | httpx.HTTPError):
-        return "unreachable", line
-    return "broken", f"{type(error).__name__}: {line}"

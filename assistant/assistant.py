@@ -157,7 +157,8 @@ class Assistant:
         cancelled: threading.Event | None,
     ) -> Generator[Event, None, Answer]:
         """The language model's answer in place of the offline one."""
-        from assistant.model_writer import Brief, write
+        from assistant.exchange import Brief
+        from assistant.model_writer import write
         from assistant.tools import Tools, ledger_of
 
         tools = Tools(

@@ -1,17 +1,24 @@
-"""One home folder, library and index for the whole run; nothing of the person who runs it is read or written."""
+"""One home folder, library and index for the whole run; nothing of the person who runs it is read or written.
+
+No test reaches another machine, nor does anything that one starts: whatever tries fails the test.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from assistant.assistant import Assistant
 from assistant.settings import Settings
+from tests.offline import Guard
+
+GUARD = Guard()
+LOOKS_FOR_ROUTES = "test_browser.py"  # Chromium connects a socket, sending nothing, to see whether there is IPv6
 
 if (
     signal.getsignal(signal.SIGINT) is signal.SIG_IGN
@@ -27,6 +34,24 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def assistant(home: Path) -> Assistant:
     return Assistant(Settings(home=str(home)))
+
+
+def pytest_report_header() -> str:
+    if GUARD.is_closed:
+        return "network: loopback alone, for this process and all that it starts"
+    return "network: guarded in this process alone, the kernel allows no namespace"
+
+
+@pytest.fixture
+def guard() -> Guard:
+    return GUARD
+
+
+@pytest.fixture(autouse=True)
+def _no_way_out(request: pytest.FixtureRequest) -> Iterator[None]:
+    yield
+    tried = GUARD.take()
+    assert not tried or request.path.name == LOOKS_FOR_ROUTES, f"reached for another machine: {tried}"
 
 
 @pytest.fixture(autouse=True)

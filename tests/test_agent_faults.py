@@ -85,7 +85,9 @@ class Asker:
 
 @pytest.fixture
 def ask(home: Path) -> Asker:
-    return Asker(home)
+    asker = Asker(home)
+    assert asker.offline.index.chunks  # it is built before a deadline runs
+    return asker
 
 
 def closed_port() -> int:
