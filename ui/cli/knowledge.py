@@ -7,7 +7,9 @@ from pathlib import Path
 import typer
 
 from kb.errors import InputError
+from kb.types import Language
 from ui.cli.options import JSON, Group, open_assistant, print_json, settings
+from ui.cli.serving_commands import LANG, language
 
 kb_app = typer.Typer(
     cls=Group,
@@ -135,19 +137,61 @@ def search(
 
 @kb_app.command("lint")
 def lint(
-    names: list[str] = typer.Argument(None, metavar="[ID…]", help="Documents to check [all]."), as_json: bool = JSON
+    names: list[str] = typer.Argument(
+        None, metavar="[ID|FILE…]", help="Documents, your runbooks, or files to check [all documents and runbooks]."
+    ),
+    release: str = typer.Option(
+        "",
+        "--release",
+        metavar="ENGINE==VERSION",
+        help="Hold runbooks against this release [the image's, else the newest].",
+    ),
+    lang: str = LANG,
+    as_json: bool = JSON,
 ) -> int:
-    """Check each shipped document: form, both languages, signatures, flags against the catalogue, sources, vectors."""
+    """Check documents (form, both languages, signatures, flags, sources, vectors) and runbooks (dead flags, by line)."""
     from kb.lint import lint as check
+    from kb.runbooks import list_runbooks
 
-    wrong = check(only=tuple(names or ()))
+    folder = settings().home_folder / "runbooks"
+    kept = {each.name: each.path_in(folder) for each in list_runbooks(folder)}
+    files = {name: kept.get(name, Path(name)) for name in names or kept if name in kept or Path(name).is_file()}
+    documents = tuple(name for name in names or () if name not in files)
+    wrong = check(only=documents) if documents or not names else {}
+    wrong |= lint_files(files, release, language(lang))
     if as_json:
         print_json(wrong)
     else:
         for name, sentences in wrong.items():
             typer.echo("\n".join([name, *(f"  - {sentence}" for sentence in sentences)]))
-        typer.echo(f"{len(wrong)} documents to mend." if wrong else "All documents are in order.")
+        zh = language(lang) == "zh"
+        fine, mend = (
+            ("全部没有问题。", "{} 份需要修改。") if zh else ("All documents are in order.", "{} documents to mend.")
+        )
+        typer.echo(mend.format(len(wrong)) if wrong else fine)
     return 1 if wrong else 0
+
+
+def lint_files(files: dict[str, Path], release: str, lang: Language) -> dict[str, list[str]]:
+    """What is wrong in runbooks, by their names."""
+    from kb.runbook_lint import dead_flags
+    from ui.cli.flags import describe
+    from ui.operations import split_release
+
+    engine, version = split_release(release) if release else ("", "")
+    word = {"en": "line {line}, {release}: {said}", "zh": "第 {line} 行,{release}:{said}"}[lang]
+    found = {
+        name: [
+            word.format(
+                line=each.line,
+                release=each.release,
+                said="; ".join(" ".join(part.split()) for part in describe(each.status, lang).split("\n")),
+            )
+            for each in dead_flags(path, engine, version)
+        ]
+        for name, path in files.items()
+    }
+    return {name: sentences for name, sentences in found.items() if sentences}
 
 
 @kb_app.command("build")
