@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evals.metrics import unverified
 from evals.scoring import Score
 from kb.errors import InputError
 
@@ -63,6 +64,8 @@ def compare(scores: Sequence[Score], accepted: Accepted) -> Comparison:
         reasons.append(f"{len(worse)} newly wrong and {len(better)} newly right: more than {TOLERATED} apart")
     reasons += [f"newly harmful: {', '.join(harmful)}"] if harmful else []
     reasons += [f"errors: {', '.join(errors)}"] if errors else []
+    made_up = sorted({f"{flag} ({case})" for case, flag in unverified(scores)})
+    reasons += [f"flags that no release has: {', '.join(made_up)}"] if made_up else []
     gone = len(accepted.cases - now.cases)
     return Comparison(len(both), gone, tuple(worse), tuple(better), tuple(harmful), tuple(errors), tuple(reasons))
 

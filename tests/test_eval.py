@@ -202,6 +202,8 @@ def test_the_gate_lets_noise_pass_and_nothing_more() -> None:
     mixed = compare([*wrong[:3], *right[3:]], compare_to(*right[:9], wrong[9]))
     assert mixed.reasons == () and mixed.newly_right == ("c9",) and len(mixed.newly_wrong) == 3
     assert compare([replace(right[0], harmful=True)], accepted).reasons == ("newly harmful: c0",)
+    made_up = replace(right[0], unverified=("--made-up",))
+    assert compare([made_up], accepted).reasons == ("flags that no release has: --made-up (c0)",)
     assert compare([], accepted).reasons == compare(right[:1], compare_to(right[1])).reasons != ()
 
 
