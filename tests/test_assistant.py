@@ -109,14 +109,14 @@ QUIET = """\
     [
         ("The first request looked slow. Is anything wrong here?", QUIET, "healthy"),
         ("第一个请求有点慢，这正常吗？", QUIET, "healthy"),
-        ("Requests are slow and the output is wrong, is there a flag?", QUIET, "diagnosed"),
+        ("Requests are slow and the output is wrong, is there a flag?", QUIET, "insufficient"),
         ("Our sglang has been off for days, people complain. What should I do?", "", "insufficient"),
     ],
 )
 def test_asking_for_a_verdict_is_no_complaint_and_asking_for_help_no_question(
     words: str, log: str, status: str, assistant: Assistant
 ) -> None:
-    assert ask(assistant, words, log).status in ({status, "howto"} if status == "diagnosed" else {status})
+    assert ask(assistant, words, log).status == status
 
 
 def test_a_healthy_log_is_healthy(assistant: Assistant) -> None:
@@ -170,3 +170,33 @@ def test_secrets_in_words_command_and_log_are_never_shown(assistant: Assistant) 
     answer = ask(assistant, f"why? my token is {token}", f"HF_TOKEN={token}\n{KV}\n", f"vllm serve m --api-key {key}")
     assert answer.status == "diagnosed"
     assert key not in str(asdict(answer)) and token not in str(asdict(answer))
+
+
+NCCL = """\
+INFO 11-11 14:17:08 pynccl.py:69] vLLM is using nccl==2.21.5
+host:18302:18445 [0] NCCL INFO Bootstrap : Using wlp38s0:192.168.1.19<0>
+"""
+
+
+@pytest.mark.parametrize(
+    ("log", "stage"),
+    [
+        (NCCL, "nccl"),
+        (f"{NCCL}INFO 11-11 14:18:08 [loader.py:458] Loading weights took 36.24 seconds\n", "loaded"),
+        (f"{NCCL}INFO:     Application startup complete.\n", None),
+        (f"{NCCL}RuntimeError: CUDA error\n", None),
+    ],
+)
+def test_where_a_start_stopped_is_known_where_it_neither_failed_nor_got_ready(log: str, stage: str | None) -> None:
+    from assistant.signals import read_signals
+
+    assert read_signals("it hangs", {"vllm.log": log}, []).values.get("stopped_at") == stage
+
+
+def test_what_a_command_sets_is_known_under_one_name() -> None:
+    from assistant.signals import flag_values, variable_values
+
+    command = "VLLM_USE_V1=0 docker run -e NCCL_DEBUG='INFO' vllm/vllm-openai:v0.11.0 --model m -tp 4 --dp-size=2"
+    assert flag_values(command)["flag_tensor_parallel_size"] == 4
+    assert flag_values(command)["flag_data_parallel_size"] == flag_values(command)["flag_dp_size"] == 2
+    assert variable_values(command) == {"env_VLLM_USE_V1": 0, "env_NCCL_DEBUG": "INFO"}
