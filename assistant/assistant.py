@@ -205,7 +205,7 @@ class Assistant:
         from kb.search import search
 
         query = search_query(text, signals)
-        sought = f"{query}\n{' '.join(options_of(signals.command))}".strip()
+        sought = f"{query}\n{' '.join(options_of(signals.command))}".strip() if signals.root else query
         hits = search(self.index, sought, CANDIDATES, self.parts.search or "hybrid", lang)
         return hits, self.coverage(query, [h.document for h in hits])
 

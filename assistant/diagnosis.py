@@ -13,7 +13,9 @@ from probes.scanner import Match, RootException
 
 COMPLAINT = re.compile(
     r"(?i)\b(slow|slower|crash\w*|die[sd]?|dead|kill\w*|fail\w*|errors?|exception|oom|out of memory|stuck|hang\w*|hung|freez\w*|"
-    r"refus\w*|can(?:no|')t|won't|doesn't|not work\w*|broken|garbage|gibberish|repeat\w*|timeouts?|time[sd]? out|drop(?:s|ped)|is down|"
+    r"refus\w*|can(?:no|')t|won't|doesn't|not work\w*|broken|garbage|gibberish|repeat\w*|timeouts?|time[sd]? out|drop(?:s|ped)|(?:is|goes|went) down|stop(?:s|ped) (?:answering|responding|working)|unresponsive|"
+    r"unreadable|than (?:it|they) should|(?:third|half|quarter|fraction) of (?:the|its|their) \w+|(?:holds?|gives?|returns?|comes?|came) (?:no|nothing|empty|back empty)|"
+    r"nothing (?:comes|came) back|no (?:answer|reply|response|result)s?|"
     r"never (?:gets|comes|starts|ends|returns|finishes)|sits? there|forever|too (?:low|high|long)|nothing happens|wrong|acting up|[45]\d\d)\b"
     r"|跑不起来|有问题|出(?:了)?问题|怪怪的|不正常|重启|变差|慢|卡住|卡死|卡顿|卡在|很卡|崩|挂|死|报\S{0,2}错|错误|失败|异常|不动|不了|不到|超时|溢出|爆|太低|很低|乱码|重复|掉线|无法|不能|起不来|拒绝|被杀|闪退"
 )
@@ -22,7 +24,7 @@ ASKS_REMEDY = re.compile(
 )
 ASKS_HOW = re.compile(
     r"(?i)\b(how (?:do|can|should|would|to|much|many|long)|what (?:is|are|does|should|settings?|flags?)|which|where (?:do|can|are|is)|"
-    r"is there (?:a|any) (?:way|flag|option)|best (?:way|practice)|recommended|explain|guide|steps?|should i|can i|difference between)\b"
+    r"is there (?:a|any) (?:way|flag|option)|best (?:way|practice)|recommended|explain|guide|steps? (?:to|for)|step[- ]by[- ]step|should i|can i|difference between)\b"
     r"|怎么|怎样|如何|哪些|什么|哪个|哪里|多少|是否|能不能|可以.*吗|区别|步骤|推荐|建议"
 )
 CLAUSE = r"(?:^|[.!?,;:]\s+|\b(?:or|and|but|so)\s+)"
@@ -33,9 +35,9 @@ ASKS_WHETHER = re.compile(
 ASKS_VERDICT = re.compile(
     rf"(?i){CLAUSE}(?:is|are|was|were|does)\b[^.!?]*\b(?:normal|ok(?:ay)?|fine|broken|wrong|expected|harmless|a (?:problem|bug|fault)|all right)\b[^.!?]*\?"
     r"|\bany(?:thing|\b[^.!?]*) (?:wrong|broken|to worry about)\b[^.!?]*\?|\b(?:should|must|do) (?:i|we) (?:need to )?(?:worry|be worried)"
-    r"|正常吗|正常么|有问题吗|要紧吗|算异常吗|需要处理吗|是不是坏了|要担心吗"
+    r"|正常吗|正常么|有问题吗|要紧吗|算异常吗|(?:需要|要|用)处理吗|是不是坏了|要担心吗"
 )
-JUDGED = re.compile(r"(?i)\b(?:slow|wrong|broken|odd|strange|weird)\b|慢|怪")
+JUDGED = re.compile(r"(?i)\b(?:slow|wrong|broken|odd|strange|weird|refused|errors?)\b|慢|怪|挂住|报错|错误")
 LOG_WORDS = re.compile(
     r"(?i)\b(?:errors?|fail\w*|exceptions?)\b|报错|错误|失败|异常"
 )  # what a log says is not what the server does
@@ -51,6 +53,7 @@ CLOSEST_COVERAGE = 0.25
 SUPPORTED = 0.1  # what a reading that speaks for a document adds to how near it is
 DECISIVE = 0.30
 TELLING_TERMS = 5
+TELLING_SPECIFIC = 2  # beside a log of something else, one name may be another's: TPOT is also an AutoML tool
 MESSAGE_LINES = 3
 
 
@@ -122,10 +125,14 @@ def judge(
         )
         for i, h in enumerate(hypotheses[:5])
     )
+    if signals.has_recovered and ASKS_VERDICT.search(question) and is_healthy(question, signals, ailing, calm):
+        return Verdict("healthy", ranked)
     if ranked and ranked[0][0].is_cause:
         return Verdict("diagnosed", ranked)
     shown = signals.has_log or signals.command or signals.matches
     failing = complains(question)
+    if signals.has_log and not signals.is_ours and not signals.engine and len(topic.specific) < TELLING_SPECIFIC:
+        return Verdict("out_of_scope", ranked)
     if not topic.terms and not (shown and signals.is_ours):
         return Verdict("insufficient" if not shown and is_cry_for_help(question, topic) else "out_of_scope", ranked)
     if is_healthy(question, signals, ailing, calm):
@@ -157,7 +164,7 @@ def first_found(hypotheses: Sequence[Hypothesis]) -> Verdict:
 def is_healthy(question: str, signals: Signals, ailing: bool, calm: bool) -> bool:
     """Whether a log shows a server that came up or ended as it should, or calm probes a host, and nobody says that it fails:
     whoever asks whether something is a fault has only read it."""
-    if signals.has_errors or ailing or not (signals.is_up if signals.has_log else calm):
+    if (signals.has_errors and not signals.has_recovered) or ailing or not (signals.is_up if signals.has_log else calm):
         return False
     asks = bool(ASKS_WHETHER.search(question))
     said = LOG_WORDS.sub("", ASKS_WHETHER.sub("", question)) if asks else question

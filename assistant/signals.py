@@ -59,6 +59,8 @@ OURS = re.compile(
     r"|tensorrt|jinja2|chat.?template|nvshmem|\bray\b|raylet|lmcache|mooncake|deepspeed|\brocm|\bhip|\bgpus?\b|\bllm|uvicorn|oom-kill|out of memory: killed|kubelet|/v1/(?:chat|completions|models)"
     r"|site-packages|dist-packages|\bpip\b|kv ?cache|(?:qwen|llama|deepseek|mistral|gemma|glm)[-_/\d]|samplingparams|world_size|radix|mamba|prefill|attention|quantiz|\bdtype|\blora\b|speculative|显存|显卡|模型"
 )
+FOREIGN = re.compile(r"(?m)^.{0,80}\b(?:llama_model_load\w*|llama_context|llama_init\w*|ggml_\w+): ")
+"""Lines of llama.cpp and what is built on it, which are about the same models."""
 PYTHON = re.compile(r"(?i)\.py\b|traceback \(most|multiprocessing|docker|container|systemd|kernel: |killed process")
 ENDED_WELL = re.compile(r"Application shutdown complete|Processed prompts: 100%|Finished server process")
 FRAME = re.compile(r'Traceback \(most recent|File ".*", line \d|\braise \w|^\s*\^+')
@@ -82,6 +84,8 @@ class Signals:
     has_log: bool = False
     has_errors: bool = False
     is_up: bool = False
+    has_recovered: bool = False
+    """Whether every log that has an error line shows, behind its last one, a server that is up."""
     is_ours: bool = True
     """Whether any line of the logs may come from a server of this field: its libraries, GPUs, drivers, Python, a container."""
     names_cause: bool = False
@@ -103,7 +107,8 @@ def read_signals(question: str, logs: dict[str, str], reports: Sequence[ScanRepo
         for name, text in match.groups.items():
             values.setdefault(name, number(text))
     values |= {fact: values[name] for name, fact in FACT_OF.items() if isinstance(values.get(name), int | float)}
-    is_known = bool(matches) or any(OURS.search(t) for t in logs.values())
+    is_foreign = not engine and any(FOREIGN.search(t) for t in logs.values())
+    is_known = not is_foreign and (bool(matches) or any(OURS.search(t) for t in logs.values()))
     is_up = any(READY.search(t) or ENDED_WELL.search(t) for t in (question, *logs.values()))
     has_errors = any(ERROR_LINE.search(t) for t in (question, *logs.values()))
     if not is_up and not has_errors and (stage := stopped_at(logs.values())):
@@ -117,10 +122,22 @@ def read_signals(question: str, logs: dict[str, str], reports: Sequence[ScanRepo
         values=values | flag_values(command) | variable_values(command),
         has_log=bool(logs) or any("\n" in t.strip() and ERROR_LINE.search(t) for t in (question,)),
         is_up=is_up,
+        has_recovered=is_up and all(is_up_at_the_end(text, name, matches) for name, text in logs.items()),
         names_cause=is_known and names_cause(matches, reports, logs),
-        is_ours=not logs or bool(command) or is_known or any(PYTHON.search(t) for t in logs.values()),
+        is_ours=not logs
+        or bool(command)
+        or is_known
+        or (not is_foreign and any(PYTHON.search(t) for t in logs.values())),
         has_errors=has_errors,
     )
+
+
+def is_up_at_the_end(log: str, name: str, matches: Sequence[Match]) -> bool:
+    """Whether a server is up behind a log's last error line, known or not; so is one whose log has none."""
+    lines = log.splitlines()
+    failed = [m.last.line for m in matches if m.role == "cause" and m.last.path == name]
+    failed += [i for i, line in enumerate(lines, 1) if ERROR_LINE.search(line)]
+    return not failed or any(READY.search(line) for line in lines[max(failed) :])
 
 
 def names_cause(matches: Sequence[Match], reports: Sequence[ScanReport], logs: dict[str, str]) -> bool:
