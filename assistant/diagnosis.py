@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from assistant.hypotheses import Hypothesis, specificity
 from assistant.signals import Signals
 from assistant.types import AnswerStatus
+from kb.types import Document
 from probes.scanner import Match, RootException
 
 COMPLAINT = re.compile(
@@ -137,7 +138,7 @@ def judge(
         return Verdict("insufficient" if not shown and is_cry_for_help(question, topic) else "out_of_scope", ranked)
     if is_healthy(question, signals, ailing, calm):
         return Verdict("healthy", ranked)
-    near = nearest(hypotheses, coverages)
+    near = nearest(hypotheses, coverages, signals.engine)
     asks_way = asks_how(question) and not failing and not ASKS_REMEDY.search(question)
     if signals.names_cause or (signals.has_log and failing and topic.is_telling and not asks_way):
         return closest(near, ranked)
@@ -173,11 +174,19 @@ def is_healthy(question: str, signals: Signals, ailing: bool, calm: bool) -> boo
     return not COMPLAINT.search(said) and (signals.has_log or asks)
 
 
-def nearest(hypotheses: Sequence[Hypothesis], coverages: Sequence[float]) -> list[tuple[Hypothesis, float]]:
+def nearest(
+    hypotheses: Sequence[Hypothesis], coverages: Sequence[float], engine: str = ""
+) -> list[tuple[Hypothesis, float]]:
     """What the search brought up and could be the cause, with how much of the question it covers: best hit first, the
-    readings for and against it counted. Lines that only go along with a fault do not count here: they are in every log."""
-    found = [(h, c) for h, c in zip(hypotheses, coverages, strict=False) if is_near(h)]
+    readings for and against it counted. Lines that only go along with a fault do not count here: they are in every log. Nor do
+    documents of the other engine alone, where the `engine` is known."""
+    found = [(h, c) for h, c in zip(hypotheses, coverages, strict=False) if is_near(h) and is_of(h.document, engine)]
     return sorted(found, key=lambda pair: -nearness(*pair))
+
+
+def is_of(document: Document, engine: str) -> bool:
+    """Whether a document speaks of an engine, or of all, or it is not known which it is about."""
+    return not engine or not document.engines or engine in document.engines
 
 
 def nearness(hypothesis: Hypothesis, covered: float) -> float:
