@@ -98,7 +98,7 @@ def read_signals(question: str, logs: dict[str, str], reports: Sequence[ScanRepo
     command = command.strip() or next((c for t in texts if (c := find_command(t))), "")
     engine, release = engine_and_release([command, *logs.values(), question])
     matches = tuple(m for report in reports for m in report.matches)
-    engine = engine or engine_that_prints(matches)
+    engine = engine or engine_that_takes([question, command, *logs.values()]) or engine_that_prints(matches)
     values: dict[str, Any] = {}
     capability = capability_said([question, command, *logs.values()])
     if capability is not None:
@@ -178,6 +178,18 @@ def engine_and_release(texts: Iterable[str]) -> tuple[str, str]:
             counts[name] += len(re.findall(name, text, re.I))
     best = max(counts, key=lambda name: counts[name])
     return (best, "") if counts[best] else ("", "")
+
+
+def engine_that_takes(texts: Iterable[str]) -> str:
+    """The engine that has more of the flags in these texts than the other has; empty where both have as many."""
+    names = {name for text in texts for name in re.findall(r"(?<![\w-])--[a-z][\w-]{3,}", text)}
+    if not names:
+        return ""
+    from kb.catalog.history import ENGINES, shipped
+
+    known = {engine: sum(shipped(engine).entry(name) is not None for name in names) for engine in ENGINES}
+    best, second = sorted(ENGINES, key=lambda engine: -known[engine])[:2]
+    return best if known[best] > known[second] else ""
 
 
 def engine_that_prints(matches: Sequence[Match]) -> str:
