@@ -71,7 +71,7 @@ def score(case: Case, answer: Answer, seconds: float = 0.0) -> Score:
         answered=tuple((d.id, d.confidence) for d in answer.diagnoses[:SHOWN]),
         seconds=seconds,
         cited=cited_documents(answer),
-        unverified=unverified_flags(answer),
+        unverified=unverified_flags(answer, case.command),
         why=reason(answer),
         tokens=tokens,
         cost=cost,
@@ -141,11 +141,15 @@ def expected_documents(case: Case) -> tuple[str, ...]:
     return case.expect.cites or ((case.expect.cause,) if case.expect.cause else ())
 
 
-def unverified_flags(answer: Answer) -> tuple[str, ...]:
-    """Flags and variables in the commands shown, in the fixes or in the text, that no release of their engine has."""
+def unverified_flags(answer: Answer, own_command: str = "") -> tuple[str, ...]:
+    """Flags and variables in the commands shown, in the fixes or in the text, that no release of their engine has.
+
+    Those of the user's own command are not counted: it may be of a plug-in, and is shown back as it is.
+    """
     commands = [c for d in answer.diagnoses for fix in d.fixes for c in fix_commands(fix)]
     commands += FENCE.findall(answer.text)
-    return tuple(dict.fromkeys(name for command in commands for name in unknown_names(command)))
+    own = set(unknown_names(own_command))
+    return tuple(dict.fromkeys(n for command in commands for n in unknown_names(command) if n not in own))
 
 
 def unknown_names(command: str) -> list[str]:
