@@ -186,8 +186,10 @@ def with_refused_flags(
 
 
 def unknown_line(signals: Signals, lang: Language) -> str:
-    """What is said before the nearest documents to an error that none of them names."""
-    lines = [f"> {say('closest', lang)}"]
+    """What is said before the nearest documents to an error or a complaint that none of them names."""
+    lines = [f"> {say('closest' if signals.has_errors else 'closest_words', lang)}"]
+    if stage := signals.values.get("stopped_at"):
+        lines += [">", f"> {say('stopped', lang, stage=say(f'stage {stage}', lang))}"]
     if signals.root:
         text = " ".join(f"{signals.root.exception}: {signals.root.message}".replace("`", "'").split())[:300]
         lines += [">", f"> {say('root', lang, text=f'`{text}`', place=f'{signals.root.path}:{signals.root.line}')}"]

@@ -80,6 +80,22 @@ WORDING: dict[str, dict[Language, str]] = {
         "en": "No document of mine knows this error line, so this is no finding: the nearest ones follow, as leads. Check each against the line before you change anything.",
         "zh": "我的文档里没有这条报错,因此这不是结论:下面是最接近的几篇,仅供参考。修改之前请先与报错逐一核对。",
     },
+    "closest_words": {
+        "en": "Nothing that you gave names the cause for certain, so this is no finding: the nearest documents follow, as leads. Check each before you change anything.",
+        "zh": "您提供的内容没有明确指出原因,因此这不是结论:下面是最接近的几篇,仅供参考。修改之前请先逐一核对。",
+    },
+    "stopped": {
+        "en": "The log ends without an error and without a server that is ready. Its last milestone: {stage}.",
+        "zh": "日志结束时没有报错,服务也没有就绪。最后到达的阶段:{stage}。",
+    },
+    "stage ray": {"en": "waiting for Ray", "zh": "等待 Ray"},
+    "stage nccl": {"en": "connecting the GPUs (NCCL)", "zh": "连接各 GPU(NCCL)"},
+    "stage weights": {"en": "loading the weights", "zh": "加载权重"},
+    "stage loaded": {"en": "weights loaded", "zh": "权重加载完成"},
+    "stage compile": {"en": "compiling", "zh": "编译"},
+    "stage memory": {"en": "sizing the KV cache", "zh": "分配 KV cache"},
+    "stage graphs": {"en": "capturing CUDA graphs", "zh": "捕获 CUDA graph"},
+    "stage warm-up": {"en": "warming up", "zh": "预热"},
     "root": {"en": "The error: {text} ({place})", "zh": "报错:{text}({place})"},
     "tried": {
         "en": "You tried {titles}; here is what comes next.",

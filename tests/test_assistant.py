@@ -200,3 +200,19 @@ def test_what_a_command_sets_is_known_under_one_name() -> None:
     assert flag_values(command)["flag_tensor_parallel_size"] == 4
     assert flag_values(command)["flag_data_parallel_size"] == flag_values(command)["flag_dp_size"] == 2
     assert variable_values(command) == {"env_VLLM_USE_V1": 0, "env_NCCL_DEBUG": "INFO"}
+
+
+def test_every_stage_has_its_words() -> None:
+    from assistant.stages import STAGES
+    from assistant.wording import say
+
+    assert all(say(f"stage {stage}", lang) for stage in STAGES for lang in ("en", "zh"))
+
+
+def test_leads_to_a_start_that_stopped_say_where_it_stopped(assistant: Assistant) -> None:
+    answer = ask(assistant, "two GPUs in a desktop, the launch freezes and never comes back", NCCL)
+    assert answer.diagnoses[0].id == "nccl-p2p-hang"
+    assert (
+        "Its last milestone: connecting the GPUs (NCCL)" in answer.text
+        and "error line" not in answer.text.split("##")[0]
+    )
