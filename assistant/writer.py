@@ -42,8 +42,9 @@ def write_diagnosis(
     if folded:
         lines += [say("folded", lang, titles="; ".join(folded)), ""]
     lines += [f"### {say('steps' if howto else 'fixes', lang)}", ""]
+    own = next((e.text for e in evidence if e.kind == "command"), "")
     for i, fix in enumerate(diagnosis.fixes, 1):
-        lines += write_fix(i, fix, lang)
+        lines += write_fix(i, fix, lang, own)
     check = document.sections.get("check")
     if check:
         lines += [f"### {say('check', lang)}", "", check, ""]
@@ -53,8 +54,8 @@ def write_diagnosis(
     return LINK.sub(r"`\1`", "\n".join(lines))
 
 
-def write_fix(place: int, fix: Fix, lang: Language) -> list[str]:
-    """One fix: title with its risk, text, commands, arithmetic."""
+def write_fix(place: int, fix: Fix, lang: Language, own: str = "") -> list[str]:
+    """One fix: title with its risk, text, commands, arithmetic. `own` is the user's command, or the file that has it."""
     risk = "" if fix.risk == "read-only" else f" · {say('risk', lang, risk=RISKS[fix.risk][lang])}"
     lines = [f"**{place}. {fix.title}**{risk} {cited(fix.cites)}", "", fix.text, ""]
     if fix.risk == "destructive":
@@ -62,12 +63,24 @@ def write_fix(place: int, fix: Fix, lang: Language) -> list[str]:
     for command in fix.commands:
         lines += ["```bash", command, "```", ""]
     if fix.patched_command:
-        lines += [f"{say('patched', lang)}:", "", "```bash", fix.patched_command, "```", ""]
+        lines += [f"{say('patched', lang)}:", "", *patched_block(own, fix.patched_command), ""]
     lines += [
         f"- {say('computed', lang, name=named(c.name, lang), how=c.how)}{' ' + c.unit if c.unit else ''}"
         for c in fix.computed
     ]
     return [*lines, ""] if fix.computed else lines
+
+
+def patched_block(own: str, patched: str) -> list[str]:
+    """The user's command as it is to be; of a file that holds it, what changes there."""
+    from kb.catalog.written import is_file
+
+    if not is_file(own):
+        return ["```bash", patched, "```"]
+    from assistant.editing import difference
+
+    changes = (line for line in difference(own, patched).splitlines() if not line.startswith(("---", "+++", "@@")))
+    return ["```diff", *changes, "```"]
 
 
 def named(name: str, lang: Language) -> str:

@@ -473,3 +473,13 @@ def test_where_the_release_is_not_known_the_changed_command_says_for_which_it_is
     question = Question(text="why?", logs={"a.log": KV}, command="vllm serve Q/x", use_probes=False)
     first = assistant.answer(question).diagnoses[0].fixes[0].patched_command
     assert first == "# vLLM >= 0.5.2\nvllm serve Q/x --max-model-len 20304"
+
+
+def test_of_a_file_that_holds_the_command_an_answer_shows_what_changes_there() -> None:
+    from assistant.writer import patched_block
+
+    own = "services:\n  llm:\n    image: vllm/vllm-openai:v0.11.0\n    command: --model m --max-model-len 131072\n    shm_size: 8g\n"
+    patched = own.replace("131072", "20304")
+    block = patched_block(own, patched)
+    assert block[0] == "```diff" and "+    command: --model m --max-model-len 20304" in block
+    assert patched_block("vllm serve m", "vllm serve m --tp 2") == ["```bash", "vllm serve m --tp 2", "```"]
