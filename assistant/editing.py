@@ -131,7 +131,9 @@ def put(draft: Draft, history: History, name: str, value: str | None) -> None:
         put_variable(draft, name, value if value is not None else "1")
         return
     start = "vllm serve MODEL" if draft.call.engine == "vllm" else "python -m sglang.launch_server"
-    source = f"{start} {flag_of(name)}" + (f" {shlex.quote(value)}" if value is not None else "")
+    source = f"{start} {flag_of(name)}" + (
+        "" if value is None else f"={shlex.quote(value)}" if value.startswith("-") else f" {shlex.quote(value)}"
+    )
     call = next(iter(serving_calls(source, "")), None)
     found = settings_of(history, draft.release, call) if call else ()
     if call is None or not found:

@@ -91,7 +91,7 @@ def test_no_line_of_a_healthy_run_names_a_fault(path: Path) -> None:
 def lexical(tmp_path_factory: pytest.TempPathFactory) -> Assistant:
     """An assistant whose index needs no vectors."""
     home = tmp_path_factory.mktemp("lexical")
-    return Assistant(Settings(home=str(home), embedder="sentence-transformers:none"))
+    return Assistant(Settings(home=str(home), embedder="sentence-transformers:/none"))
 
 
 @pytest.mark.parametrize("path", [p for p in HEALTHY if p.stem not in SPEAKING_OF_ERRORS], ids=lambda p: p.stem)
