@@ -76,7 +76,9 @@ def chat(home: Path) -> Iterator[Chat]:
     url = f"http://127.0.0.1:{port}"
     assert url in server.stdout.readline()
     httpx.get(url, timeout=60).raise_for_status()
-    client = Client(url, verbose=False, analytics_enabled=False, download_files=False)
+    with pytest.MonkeyPatch.context() as patch:  # this client asks the hub who the user is; the server does not
+        patch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+        client = Client(url, verbose=False, analytics_enabled=False, download_files=False)
     running = Chat(client, url, index, lock)
     yield running
     running.let_index_go()
