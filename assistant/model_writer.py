@@ -21,7 +21,7 @@ from assistant.review import struck
 from assistant.settings import Settings
 from assistant.types import Answer, Event, Step
 from assistant.wording import say
-from assistant.writer import write_fix
+from assistant.writer import own_command, write_fix
 from kb.types import Language
 
 TICK_SECONDS = 0.1
@@ -139,7 +139,9 @@ def with_fixes(text: str, offline: Answer) -> str:
     if any("".join(c.split()) in squeezed for c in (*fix.commands, fix.patched_command or "") if c):
         return text
     heading = say("steps" if offline.status == "howto" else "fixes", offline.lang)
-    return "\n".join([text, "", f"### {heading}", "", *write_fix(1, fix, offline.lang)]).rstrip()
+    return "\n".join(
+        [text, "", f"### {heading}", "", *write_fix(1, fix, offline.lang, own_command(offline.evidence))]
+    ).rstrip()
 
 
 def cost_step(exchange: Exchange, settings: Settings, lang: Language, status: str, seconds: float) -> Step:

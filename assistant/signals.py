@@ -208,7 +208,8 @@ def flag_values(command: str) -> dict[str, Any]:
         words = command.split()
     found: dict[str, Any] = {}
     for i, word in enumerate(words):
-        if (not word.startswith("--") and word.lstrip("-") not in SHORT) or not word.startswith("-"):
+        is_short = word.startswith("-") and word.lstrip("-") in SHORT
+        if not word.startswith("--") and not is_short:
             continue
         name, equals, value = word.lstrip("-").partition("=")
         if not equals:

@@ -20,7 +20,8 @@ STAGES = MappingProxyType(
     }
 )
 """The stages of a start in their order, and the lines of vLLM and SGLang that show each."""
-_ANY = re.compile("|".join(f"(?P<s{i}>{pattern})" for i, pattern in enumerate(STAGES.values())))
+_STAGE_OF = {stage.replace("-", "_"): stage for stage in STAGES}
+_ANY = re.compile("|".join(f"(?P<{group}>{STAGES[stage]})" for group, stage in _STAGE_OF.items()))
 
 
 def stopped_at(logs: Iterable[str]) -> str:
@@ -28,5 +29,5 @@ def stopped_at(logs: Iterable[str]) -> str:
     last = ""
     for text in logs:
         for found in _ANY.finditer(text):
-            last = list(STAGES)[int((found.lastgroup or "s0")[1:])]
-    return last
+            last = found.lastgroup or last
+    return _STAGE_OF.get(last, "")

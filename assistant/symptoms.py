@@ -27,14 +27,10 @@ KINDS = MappingProxyType(
 _KINDS = {kind: re.compile(f"(?i){words}") for kind, words in KINDS.items()}
 
 
+@lru_cache(maxsize=1024)
 def kinds_of(text: str) -> frozenset[str]:
     """The kinds of trouble that a text tells of."""
     return frozenset(kind for kind, words in _KINDS.items() if words.search(text))
-
-
-@lru_cache(maxsize=1024)
-def _kinds(text: str) -> frozenset[str]:
-    return kinds_of(text)
 
 
 def likeness(kinds: frozenset[str], document: Document) -> float:
@@ -42,4 +38,4 @@ def likeness(kinds: frozenset[str], document: Document) -> float:
     if not kinds or document.kind != "fault":
         return 0.0
     text = "\n".join([document.title, document.summary, *document.aliases, *document.symptoms])
-    return len(kinds & _kinds(text)) / len(kinds)
+    return len(kinds & kinds_of(text)) / len(kinds)

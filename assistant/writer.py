@@ -42,7 +42,7 @@ def write_diagnosis(
     if folded:
         lines += [say("folded", lang, titles="; ".join(folded)), ""]
     lines += [f"### {say('steps' if howto else 'fixes', lang)}", ""]
-    own = next((e.text for e in evidence if e.kind == "command"), "")
+    own = own_command(evidence)
     for i, fix in enumerate(diagnosis.fixes, 1):
         lines += write_fix(i, fix, lang, own)
     check = document.sections.get("check")
@@ -69,6 +69,11 @@ def write_fix(place: int, fix: Fix, lang: Language, own: str = "") -> list[str]:
         for c in fix.computed
     ]
     return [*lines, ""] if fix.computed else lines
+
+
+def own_command(evidence: Sequence[Evidence]) -> str:
+    """The user's command, or the file that has it; "" where none was given."""
+    return next((e.text for e in evidence if e.kind == "command"), "")
 
 
 def patched_block(own: str, patched: str) -> list[str]:

@@ -34,15 +34,20 @@ class DocumentError(InputError):
     """A document that cannot be read; the message names the file and what to mend."""
 
 
-def split_front_matter(text: str, path: str) -> tuple[dict[str, Any], str, int]:
-    """The YAML mapping, the Markdown body, and the number of lines before the body."""
-    import yaml
-
+def split_front_matter(text: str, path: str) -> tuple[str, str, int]:
+    """The front matter as YAML, the Markdown body, and the number of lines before the body."""
     match = re.match(r"---\n(.*?\n)---\n", text, re.S)
     if not match:
         raise DocumentError(f"{path}: no front matter: the file must begin with a block between two '---' lines.")
+    return match[1], text[match.end() :], text[: match.end()].count("\n")
+
+
+def read_front_matter(front: str, path: str) -> dict[str, Any]:
+    """The YAML mapping of a front matter."""
+    import yaml
+
     try:
-        meta = yaml.load(match[1], Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        meta = yaml.load(front, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f", line {where.line + 2}" if where else ""
@@ -51,7 +56,7 @@ def split_front_matter(text: str, path: str) -> tuple[dict[str, Any], str, int]:
         ) from error
     if not isinstance(meta, dict):
         raise DocumentError(f"{path}: the front matter must be a mapping.")
-    return meta, text[match.end() :], text[: match.end()].count("\n")
+    return meta
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +138,8 @@ def parse_document(text: str, path: str) -> Document:
     stem = Path(path).name.removesuffix(".md")
     language: Language = "zh" if stem.endswith(".zh") else "en"
     name = stem.removesuffix(".zh")
-    meta, body, offset = split_front_matter(text.replace("\r\n", "\n"), path)
+    front, body, offset = split_front_matter(text.replace("\r\n", "\n"), path)
+    meta = read_front_matter(front, path)
     if not isinstance(meta.get("title"), str):
         raise DocumentError(f"{path}: `title` is missing.")
     lines = body.split("\n")

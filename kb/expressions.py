@@ -6,14 +6,17 @@ import ast
 import math
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
+
+from kb.syntax import parse_expression
 
 FUNCTIONS = {"floor": math.floor, "ceil": math.ceil, "min": min, "max": max, "round": round, "abs": abs}
 
 
 def names_in(expression: str) -> set[str]:
     """The free names of an expression; raises SyntaxError where it is none."""
-    return {n.id for n in ast.walk(ast.parse(expression, mode="eval")) if isinstance(n, ast.Name)} - FUNCTIONS.keys()
+    return {n.id for n in ast.walk(_parsed(expression)) if isinstance(n, ast.Name)} - FUNCTIONS.keys()
 
 
 def evaluate(expression: str, facts: Mapping[str, Any]) -> Any:
@@ -21,9 +24,14 @@ def evaluate(expression: str, facts: Mapping[str, Any]) -> Any:
     from simpleeval import InvalidExpression, SimpleEval
 
     try:
-        return SimpleEval(functions=FUNCTIONS, names=dict(facts)).eval(expression)
+        return SimpleEval(functions=FUNCTIONS, names=dict(facts)).eval(expression, _parsed(expression))
     except (InvalidExpression, ArithmeticError, TypeError, ValueError, SyntaxError):
         return None
+
+
+@lru_cache(maxsize=4096)
+def _parsed(expression: str) -> ast.expr:
+    return parse_expression(expression)
 
 
 def arithmetic(formula: str, facts: Mapping[str, Any], value: object) -> str:

@@ -18,7 +18,7 @@ from kb.types import Chunk, Document
 if TYPE_CHECKING:
     from kb.embed import Vectors
 
-FORMAT = 1  # raise when chunks, tokens or the files of an index change
+FORMAT = 2  # raise when chunks, tokens or the files of an index change
 SHIPPED_VECTORS = Path(__file__).parent / "data/vectors.npz"
 Progress = Callable[[str, int, int], None]
 

@@ -11,7 +11,7 @@ from typing import Any
 from kb.chunks import document_chunks, index_text
 from kb.documents import load_documents
 from kb.embed import open_embedder
-from kb.index import SHIPPED_VECTORS, embed_texts, shipped_vectors, text_hash
+from kb.index import SHIPPED_VECTORS, shipped_vectors, text_hash
 
 BATCH = 64
 
@@ -36,7 +36,7 @@ def write_vectors() -> int:
     for start in range(0, len(new), BATCH):
         print(f"\rembedding {start}/{len(new)}", end="", flush=True)
         batch = new[start : start + BATCH]
-        kept |= dict(zip(map(text_hash, batch), embed_texts(batch, embedder), strict=True))
+        kept |= dict(zip(map(text_hash, batch), embedder.passages(batch), strict=True))
         save(kept, embedder.name)
     save({key: kept[key] for key in texts}, embedder.name)
     return len(texts)

@@ -9,6 +9,7 @@ from typing import Any
 
 from kb.catalog.evaluate import Evaluator
 from kb.catalog.values import Class, Scope, Unknown, assignment
+from kb.syntax import parse_expression
 
 SEQUENCES = {"list": "list", "List": "list", "tuple": "tuple", "Tuple": "tuple", "set": "set", "Sequence": "list"}
 PLAIN = ("bool", "int", "str", "float", "dict")
@@ -29,7 +30,7 @@ def read_hint(evaluator: Evaluator, node: ast.expr, scope: Scope, hint: Hint | N
     """Flatten an annotation: unions, aliases, string annotations and Annotated."""
     hint = hint or Hint()
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        return read_hint(evaluator, ast.parse(node.value, mode="eval").body, scope, hint)
+        return read_hint(evaluator, parse_expression(node.value), scope, hint)
     if isinstance(node, ast.Constant) and node.value is None:
         hint.kinds.add("None")
     elif isinstance(node, ast.BinOp):

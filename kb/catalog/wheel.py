@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
+from kb.syntax import parse
+
 PLATFORMS = ("manylinux1", "manylinux2014", "manylinux_2_28", "manylinux_2_31", "manylinux_2_34", "manylinux_2_35")
 
 
@@ -23,7 +25,7 @@ class Module:
     def __init__(self, name: str, text: str, package: bool) -> None:
         self.name = name
         self.package = package
-        self.tree = ast.parse(text)
+        self.tree = parse(text)
         self.assigned: dict[str, ast.expr] = {}
         self.classes: dict[str, ast.ClassDef] = {}
         self.functions: dict[str, ast.FunctionDef] = {}

@@ -14,6 +14,7 @@ _TOKEN = re.compile(
     re.DOTALL,
 )
 _WORD = re.compile(rb"[a-z_]{3,}")
+_RARE = re.compile(r"[a-z]{2,}|\d{3,}")
 _LETTERS = bytes(b | 32 if 65 <= b <= 90 else b if 97 <= b <= 122 or b == 95 else 32 for b in range(256))
 _COMMON = (
     "line in file the of to is a and for not on at by with from error info warning debug traceback most recent call last model"
@@ -108,7 +109,8 @@ def _sequence(tokens: list[str], at: int) -> tuple[tuple[str, ...], int]:
             known = not optional and (token in ("(", "(?:") or token.startswith("(?P<"))
             candidates.append(inner if known else ())
     candidates.append((run,) if run else ())
-    return max(candidates, key=_worth), at
+    known = [candidate for candidate in candidates if candidate]
+    return max(known, key=_worth) if len(known) > 1 else known[0] if known else (), at
 
 
 def _is_text(token: str) -> bool:
@@ -119,8 +121,8 @@ def _is_text(token: str) -> bool:
 
 def _worth(literals: tuple[str, ...]) -> tuple[int, int]:
     """Letters count (and long numbers), but not those of words that every log is full of; of several literals the poorest."""
-    return min(((_rare_letters(literal), len(literal)) for literal in literals), default=(0, 0))
+    return min([(_rare_letters(literal), len(literal)) for literal in literals])
 
 
 def _rare_letters(literal: str) -> int:
-    return sum(len(word) for word in re.findall(r"[a-z]{2,}|\d{3,}", literal.lower()) if word not in _COMMON_WORDS)
+    return sum([len(word) for word in _RARE.findall(literal.lower()) if word not in _COMMON_WORDS])

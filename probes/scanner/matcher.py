@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import NamedTuple, Protocol
 
 from probes.scanner.expressions import UnsupportedError, expression
@@ -185,6 +186,7 @@ class LinesWith:
             stop = begin - 1
 
 
+@cache
 def ignores_case(pattern: str) -> bool:
     """Whether the pattern begins with a flag group that says so: (?i)."""
     return re.match(r"\(\?[a-z]*i[a-z]*\)", pattern) is not None

@@ -6,7 +6,6 @@ import io
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from kb.types import Signature
@@ -162,8 +161,7 @@ class Scan:
         if self._hyper:
             self._hyper.learn(self._matches.tried, self._matches.enough)
         if self._total > LARGE_BYTES and type(self._matches.lines) is Lines:
-            with suppress(ImportError):
-                self._matches.lines = FastLines()
+            self._matches.lines = FastLines()
 
     def report(self) -> ScanReport:
         """All that was found."""
