@@ -14,6 +14,7 @@ from assistant.settings import Settings
 from kb.types import Language
 from ui.page.conversations import Conversations, Here, Sent, here_of
 from ui.page.host import SAMPLE_SECONDS, HostWatch, render
+from ui.page.loading import load_gradio
 from ui.page.words import EXAMPLES, say
 from ui.server import BODY_BYTES, LOOPBACK
 
@@ -318,6 +319,7 @@ def build_page_app(assistant: Assistant, index_is_open: Event) -> Any:
     """The page as an ASGI application; with a login set, it asks for it."""
     settings = assistant.settings
     prepare_environment(settings)
+    load_gradio()
     import gradio as gr
     from fastapi import FastAPI
 
