@@ -157,6 +157,7 @@ def main() -> None:
     parser.add_argument("--rows", type=Path, help="a file of JSON lines to go on with")
     parser.add_argument("--seconds", type=float, default=60.0, help="deadline of the model's part")
     parser.add_argument("--context", type=int, default=2048, help="tokens that the model reads at once")
+    parser.add_argument("--answer-tokens", type=int, default=ANSWER_TOKENS, help="tokens that the model may write at a time")
     parser.add_argument("--weights", type=Path, default=Path(tempfile.gettempdir()) / "crashcart-weights")
     parser.add_argument("--url", help="another endpoint in place of the tiny model")
     parser.add_argument("--model", default="gemma-3-270m")
@@ -167,7 +168,7 @@ def main() -> None:
     left = [case for case in picked if case.id not in done]
     with ExitStack() as stack:
         home = stack.enter_context(tempfile.TemporaryDirectory())
-        url = options.url or stack.enter_context(local_model(options.weights, options.context, ANSWER_TOKENS))
+        url = options.url or stack.enter_context(local_model(options.weights, options.context, options.answer_tokens))
         settings = {"model_seconds": options.seconds, "model_context": options.context}
         for row in measure(left, home, f"{options.model}@{url}", settings):
             rows.append(row)
