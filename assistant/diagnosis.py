@@ -19,10 +19,10 @@ COMPLAINT = re.compile(
     r"unreadable|than (?:it|they) should|(?:third|half|quarter|fraction) of (?:the|its|their) \w+|(?:holds?|gives?|returns?|comes?|came) (?:no|nothing|empty|back empty)|"
     r"nothing (?:comes|came) back|no (?:answer|reply|response|result)s?|"
     r"never (?:gets|comes|starts|ends|returns|finishes)|sits? there|forever|too (?:low|high|long)|nothing happens|wrong|acting up|[45]\d\d)\b"
-    r"|跑不起来|有问题|出(?:了)?问题|怪怪的|不正常|重启|变差|慢|卡住|卡死|卡顿|卡在|很卡|崩|挂|死|报\S{0,2}错|错误|失败|异常|不动|不了|不到|超时|溢出|爆|太低|很低|乱码|重复|掉线|无法|不能|起不来|拒绝|被杀|闪退"
+    r"|跑不起来|有问题|出(?:了)?问题|怪怪的|不正常|重启|变差|慢|卡住|卡死|卡顿|卡在|很卡|崩|挂|死|报\S{0,2}错|错误|失败|异常|不动|不了|不到|没有可用|不可用|不能用|超时|溢出|爆|太低|很低|乱码|重复|掉线|无法|不能|起不来|拒绝|被杀|闪退"
 )
 ASKS_REMEDY = re.compile(
-    r"(?i)\bhow (?:do|can|should|would|to)?\s*(?:i|we|you)?\s*(?:fix|solve|resolve|avoid|get rid|stop|prevent)|\bwhy\b|\bwhat (?:should|can|do|shall|could) (?:i|we) do(?: now)?\s*(?:[?.!]|$)|怎么解决|如何解决|怎么办|为什么|怎么回事|原因"
+    r"(?i)\bhow (?:do|can|should|would|to)?\s*(?:i|we|you)?\s*(?:fix|solve|resolve|avoid|get rid|stop|prevent)|\bwhy\b|\bwhat(?: is|'s) (?:it\s*\?|going on|happening|wrong|the (?:cause|reason|problem|matter))|\bwhat (?:causes|may|could|might)\b|\bwhat (?:should|can|do|shall|could) (?:i|we) do(?: now)?\s*(?:[?.!]|$)|怎么解决|如何解决|怎么办|为什么|怎么回事|原因"
 )
 ASKS_HOW = re.compile(
     r"(?i)\b(how (?:do|can|should|would|to|much|many|long)|what (?:is|are|does|should|settings?|flags?)|which|where (?:do|can|are|is)|"
@@ -147,7 +147,9 @@ def judge(
         return closest(near, ranked)
     if signals.has_log and (signals.has_errors or not question.strip()) and not asks_how(question):
         return Verdict("insufficient", ranked, "no known error line")
-    if not near or not (topic.is_telling or asks_way or (near[0][0].alarm and failing)):
+    if not near or not (
+        topic.is_telling or asks_way or (near[0][0].alarm and (failing or ASKS_REMEDY.search(question)))
+    ):
         return Verdict("insufficient", ranked, "nothing specific was said")
     top, covered = near[0]
     howto = top.document.kind == "howto"
@@ -193,8 +195,12 @@ def is_of(document: Document, engine: str) -> bool:
 
 
 def nearness(hypothesis: Hypothesis, covered: float) -> float:
-    """0…1 and a little: the hit's score and how much of the question it covers, half each, moved by the readings."""
-    score = ((hypothesis.hit.score if hypothesis.hit else 0.0) + covered) / 2
+    """0…1 and a little: the hit's score and how much of the question it covers, half each, moved by the readings.
+
+    A document that a probe's warning brought up has no hit: what it covers counts alone.
+    """
+    searched = hypothesis.hit.score if hypothesis.hit else covered if hypothesis.measured else 0.0
+    score = (searched + covered) / 2
     return score + hypothesis.alarm + SUPPORTED * len(hypothesis.supporting) - SUPPORTED * len(hypothesis.contradicting)
 
 

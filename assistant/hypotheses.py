@@ -44,7 +44,6 @@ STANDING = frozenset(
         "model_architecture",
         "model_max_position_embeddings",
         "in_container",
-        "gpus_passed_in",
         "cpu_limit",
         "locked_memory_unlimited",
         "infiniband_ports_active",
@@ -68,7 +67,9 @@ class Hypothesis:
     contradicting: tuple[Reading, ...] = ()
     folded: tuple[str, ...] = ()
     alarm: float = 0.0
-    """How much a probe's warning weighs that speaks for it: 0 where none does."""
+    """How much weighs that a probe's warning, an option of the command or the end of a log speaks for it: 0 where none does."""
+    measured: bool = False
+    """Whether it is a probe's own warning."""
 
     @property
     def is_cause(self) -> bool:
@@ -219,15 +220,11 @@ def speaks(reading: Reading, facts: Mapping[str, Any]) -> bool:
     return reading.speaks == "for" and not names_in(reading.when) <= STANDING and evaluate(reading.when, facts) is True
 
 
-def alarm_of(supporting: Sequence[Reading], statuses: Mapping[str, Status]) -> float:
-    """The gravest status of the probes behind the readings that speak for a document; an option's weight where it is one."""
-    telling = [r for r in supporting if not names_in(r.when) <= STANDING]
-    options = [OPTION_ALARM for r in telling if all(name.startswith(OPTIONS) for name in names_in(r.when))]
+def told_alarm(telling: Sequence[Reading]) -> float:
+    """What weighs of a log's end and of the command's options, where such a reading speaks for a document."""
     stops = [STOP_ALARM for r in telling if names_in(r.when) & FROM_LOG]
-    return max(
-        stops + options + [ALARMS.get(statuses.get(p, "ok"), 0.0) for r in telling for p in probes_of(r.when)],
-        default=0.0,
-    )
+    options = [OPTION_ALARM for r in telling if all(name.startswith(OPTIONS) for name in names_in(r.when))]
+    return max(stops + options, default=0.0)
 
 
 def weigh(
@@ -244,6 +241,16 @@ def weigh(
         supporting = tuple(r for r in held if r.speaks == "for")
         contradicting = tuple(r for r in held if r.speaks != "for")
         score = hypothesis.score + READING * min(len(supporting), 2) - CONTRADICTED * min(len(contradicting), 2)
-        alarm = alarm_of(supporting, statuses)
-        kept.append(replace(hypothesis, score=score, supporting=supporting, contradicting=contradicting, alarm=alarm))
+        telling = [r for r in supporting if hypothesis.document.kind == "fault" and not names_in(r.when) <= STANDING]
+        warned = max((ALARMS.get(statuses.get(p, "ok"), 0.0) for r in telling for p in probes_of(r.when)), default=0.0)
+        kept.append(
+            replace(
+                hypothesis,
+                score=score,
+                supporting=supporting,
+                contradicting=contradicting,
+                alarm=max(warned, told_alarm(telling)),
+                measured=warned > 0,
+            )
+        )
     return sorted(kept, key=rank), ruled_out

@@ -57,7 +57,7 @@ def gather(
     scan = scan_files(logs, assistant.library.signatures) if logs else ScanReport()
     ends = [mask(read_ends(Path(path))) for path in logs]
     said = command or next((found for text in ends if (found := find_command(text))), "")
-    engine, release = engine_and_release([said, *ends, question])
+    engine, release = engine_and_release(said, [*ends, question])
     return Incident(
         question=question,
         release=f"{engine} {release}" if release else "",

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 from assistant.signals import Signals
 from assistant.types import Fix
 from assistant.wording import say
+from kb.chinese import in_chinese
 from kb.types import Language
 
 if TYPE_CHECKING:
     from kb.flags import FlagStatus
 
 DOCUMENT = "unrecognized-arguments"
+REFUSED = re.compile("unrecognized arguments?")
 NAMED = re.compile(r"(?<!\S)--?[A-Za-z][\w.-]*")
 PLACE = -1  # no fix of the document
 ENGINES = {"vllm": "vLLM", "sglang": "SGLang"}
@@ -21,7 +23,7 @@ ENGINES = {"vllm": "vLLM", "sglang": "SGLang"}
 
 def refused_names(signals: Signals) -> list[str]:
     """The flags that the log says were not known, in its order."""
-    texts = [m.first.text.partition("unrecognized arguments:")[2] for m in signals.matches if m.document == DOCUMENT]
+    texts = ["".join(REFUSED.split(m.first.text, 1)[1:]) for m in signals.matches if m.document == DOCUMENT]
     said = [m.groups.get("flag", "") for m in signals.matches if m.document == DOCUMENT]
     names = [name for text in [*texts, *said] for name in NAMED.findall(text)]
     return list(dict.fromkeys(names))
@@ -75,4 +77,4 @@ def sentence(status: FlagStatus, engine: str, lang: Language) -> str:
             since=status.since or "?",
             until=say("refused_until", lang, until=status.until) if status.until else "",
         )
-    return f"{span} {status.note}".strip()
+    return f"{span} {in_chinese(status.note) if lang == 'zh' else status.note}".strip()

@@ -16,22 +16,31 @@ from kb.types import Signature
 from probes.scanner import Match, RootException, ScanReport
 
 RELEASE = r"v?(?P<release>\d+\.\d+(?:\.\d+)?(?:\.?(?:post|rc|dev)\d+)*)"
+MOVED = (
+    r"\b\W{0,3}(?:(?:from|从|由)\W{0,2})?(?:v?\d[\w.]*\W{0,3})?(?:upgraded|updated|moved|downgraded|升级|更新|升|换|降级|降)?"
+    r"\W{0,2}(?:to|->|→|到|至|成)\W{0,2}"
+)
+SAID = r"\s*(?:==|[:=]|-|version|版本(?:是|为)?)?\s*:?\s*"
 BANNERS = (
     ("vllm", re.compile(r"vLLM API server version " + RELEASE)),
     ("vllm", re.compile(r"Initializing an? (?:V\d )?LLM engine \(" + RELEASE)),
     ("vllm", re.compile(r"vLLM Version\s*:\s*" + RELEASE)),
     ("vllm", re.compile(r"vllm/vllm-openai:" + RELEASE, re.I)),
     ("sglang", re.compile(r"lmsysorg/sglang:" + RELEASE, re.I)),
-    ("vllm", re.compile(r"\bvllm\s*(?:==|[:=]|-|version|版本(?:是|为)?)?\s*:?\s*" + RELEASE, re.I)),
-    ("sglang", re.compile(r"\bsglang\s*(?:==|[:=]|-|version|版本(?:是|为)?)?\s*:?\s*" + RELEASE, re.I)),
+    *((engine, re.compile(rf"\b{engine}{MOVED}{RELEASE}", re.I)) for engine in ("vllm", "sglang")),
+    *((engine, re.compile(rf"\b{engine}{SAID}{RELEASE}", re.I)) for engine in ("vllm", "sglang")),
 )
+STARTED = {
+    "vllm": re.compile(r"\bvllm serve\b|\bvllm\.entrypoints\b|vllm/vllm-openai"),
+    "sglang": re.compile(r"\bsglang\.launch_server\b|\bsglang serve\b|lmsysorg/sglang"),
+}
 # How each engine's lines and options look where its name is not said.
 SHAPES = {
     "vllm": re.compile(
         r"\(?(?:EngineCore|VllmWorker|RayWorkerWrapper|APIServer)\w*(?: pid=|_)|(?:INFO|WARNING|ERROR) \d\d-\d\d \d\d:\d\d:\d\d \[?\w+\.py:\d+\]"
         r"|--(?:max[-_]model[-_]len|gpu[-_]memory[-_]utilization|max[-_]num[-_]seqs|enforce[-_]eager|served-model-name \S+ --tensor)|validation error for \w+Config"
         r"|AsyncLLM|AsyncEngineDead|LLMEngine|SamplingParams|local_world_size|Processed prompts:|Avg prompt throughput|# (?:GPU|cuda) blocks|determine_num_available_blocks"
-        r"|transformers v4\.44, default chat template|\bmodel_executor\b|execute_model"
+        r"|transformers v4\.44, default chat template|(?<!srt/)\bmodel_executor\b|execute_model"
     ),
     "sglang": re.compile(
         r"(?m)^\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?: [DTPE]P\d+)*\]|sigquit from a child process|--mem[-_]fraction[-_]static|launch_server\.py|sgl[-_]kernel|RadixAttention|RadixCache"
@@ -96,7 +105,7 @@ def read_signals(question: str, logs: dict[str, str], reports: Sequence[ScanRepo
     """Signals from the words, the texts of small logs, the scan of all of them, and the serving command."""
     texts = [question, command, *logs.values()]
     command = command.strip() or next((c for t in texts if (c := find_command(t))), "")
-    engine, release = engine_and_release([command, *logs.values(), question])
+    engine, release = engine_and_release(command, [*logs.values(), question])
     matches = tuple(m for report in reports for m in report.matches)
     engine = engine or engine_that_takes([question, command, *logs.values()]) or engine_that_prints(matches)
     values: dict[str, Any] = {}
@@ -164,14 +173,18 @@ def find_command(text: str) -> str:
     return ""
 
 
-def engine_and_release(texts: Iterable[str]) -> tuple[str, str]:
-    """The engine that the texts speak of, and its release where one is printed or said; empty where unknown."""
-    texts = [t for t in texts if t]
+def engine_and_release(command: str, others: Iterable[str]) -> tuple[str, str]:
+    """The engine that a command starts, or else that the texts speak of, and its release where one is printed or said; empty
+    where unknown. An environment may list the other engine's release: SGLang built on vLLM's kernels until 0.4."""
+    texts = [t for t in (command, *others) if t]
+    started = {engine for engine, pattern in STARTED.items() if pattern.search(command)}
     for engine, pattern in BANNERS:
         for text in texts:
-            found = pattern.search(text)
+            found = pattern.search(text) if engine in started or len(started) != 1 else None
             if found:
                 return engine, found["release"]
+    if len(started) == 1:
+        return started.pop(), ""
     counts = {name: 3 * sum(len(SHAPES[name].findall(t)) for t in texts) for name in SHAPES}
     for text in texts:
         for name in counts:
