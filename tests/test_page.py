@@ -123,7 +123,8 @@ def test_a_card_has_badges_diff_evidence_and_what_was_ruled_out() -> None:
     assert "<li>The title of oom, because <code>gpu_free_ratio &gt; 0.5</code></li>" in card
     assert "never-cited" not in card
     assert "MODEL" not in card  # the user's own command stands for it
-    assert "--cpu" not in card  # a fix of what is less likely is named, not given as a command
+    assert "--cpu" in card.partition('<details class="other"><summary>Full · 40 %</summary><ol><li><b>Free it</b>')[2]
+    assert "--cpu" not in card.partition("<details")[0]  # a fix of what is less likely is given to who asks for it
 
 
 def test_a_diff_shows_tags_as_text() -> None:

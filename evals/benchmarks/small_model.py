@@ -157,7 +157,9 @@ def main() -> None:
     parser.add_argument("--rows", type=Path, help="a file of JSON lines to go on with")
     parser.add_argument("--seconds", type=float, default=60.0, help="deadline of the model's part")
     parser.add_argument("--context", type=int, default=2048, help="tokens that the model reads at once")
-    parser.add_argument("--answer-tokens", type=int, default=ANSWER_TOKENS, help="tokens that the model may write at a time")
+    parser.add_argument(
+        "--answer-tokens", type=int, default=ANSWER_TOKENS, help="tokens that the model may write at a time"
+    )
     parser.add_argument("--weights", type=Path, default=Path(tempfile.gettempdir()) / "crashcart-weights")
     parser.add_argument("--url", help="another endpoint in place of the tiny model")
     parser.add_argument("--model", default="gemma-3-270m")

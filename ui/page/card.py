@@ -34,7 +34,7 @@ def plain(text: str) -> str:
 def answer_card(answer: Answer, title_of: TitleOf) -> str:
     """The whole card as Markdown."""
     warnings = "\n>\n".join(f"> ⚠ {plain(warning)}" for warning in answer.warnings)
-    parts = [badges(answer), warnings, body(answer), evidence(answer), ruled_out(answer, title_of)]
+    parts = [badges(answer), warnings, body(answer), others(answer), evidence(answer), ruled_out(answer, title_of)]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -129,6 +129,24 @@ def diff(old: str, new: str) -> str:
     return f'<pre class="diff">{"".join(pieces)}</pre>'
 
 
+def others(answer: Answer) -> str:
+    """The fixes of the other candidates, each of which opens: the first is not always the right one."""
+    rest = [d for d in answer.diagnoses[1:] if d.fixes]
+    rows = [group(f"{d.title} · {round(100 * d.confidence)} %", fixes(d.fixes, answer.lang), "other") for d in rest]
+    return group(say("others", answer.lang, n=len(rows)), "".join(rows)) if rows else ""
+
+
+def fixes(listed: Iterable[Fix], lang: Language) -> str:
+    """Fixes as HTML on one line: title with its risk, text, commands; of the user's own command what it becomes."""
+    items = []
+    for fix in listed:
+        risk = "" if fix.risk == "read-only" else f" {badge(RISKS[fix.risk][lang], f'risk-{fix.risk}')}"
+        commands = [fix.patched_command] if fix.patched_command else fix.commands
+        shown = "".join(f"<pre>{one_line(command)}</pre>" for command in commands)
+        items.append(f"<li><b>{html.escape(fix.title)}</b>{risk}<p>{one_line(fix.text)}</p>{shown}</li>")
+    return f"<ol>{''.join(items)}</ol>"
+
+
 def evidence(answer: Answer) -> str:
     """Every piece of evidence that the text cites, with its source; the whole text opens."""
     cited = set(CITATION.findall(answer.text))
@@ -147,9 +165,9 @@ def ruled_out(answer: Answer, title_of: TitleOf) -> str:
     return group(say("ruled_out", answer.lang, n=len(rows)), f"<ul>{items}</ul>") if rows else ""
 
 
-def group(title: str, inner: str) -> str:
+def group(title: str, inner: str, kind: str = "more") -> str:
     """Something that opens; a blank line would end it, so there is none."""
-    return f'<details class="more"><summary>{html.escape(title)}</summary>{inner}</details>'
+    return f'<details class="{kind}"><summary>{html.escape(title)}</summary>{inner}</details>'
 
 
 def opening(title: str, text: str, kind: str) -> str:

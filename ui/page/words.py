@@ -22,6 +22,7 @@ SAID: dict[str, dict[Language, str]] = {
     "out_of_scope": {"en": "Not about serving", "zh": "与推理服务无关"},
     "sure": {"en": "confidence {percent} %", "zh": "置信度 {percent}%"},
     "evidence": {"en": "Evidence with its sources ({n})", "zh": "依据与来源（{n}）"},
+    "others": {"en": "Fixes of the other candidates ({n})", "zh": "其他可能原因的解决办法（{n}）"},
     "ruled_out": {"en": "What was ruled out ({n})", "zh": "已排除的原因（{n}）"},
     "ruled_out_why": {"en": "{title}, because {why}", "zh": "{title}：因为 {why}"},
     "helped": {"en": "This helped", "zh": "有帮助"},
