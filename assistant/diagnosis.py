@@ -39,7 +39,9 @@ ASKS_VERDICT = re.compile(
     r"|\bany(?:thing|\b[^.!?]*) (?:wrong|broken|to worry about)\b[^.!?]*\?|\b(?:should|must|do) (?:i|we) (?:need to )?(?:worry|be worried)"
     r"|正常吗|正常么|有问题吗|要紧吗|算异常吗|(?:需要|要|用)处理吗|是不是坏了|要担心吗"
 )
-JUDGED = re.compile(r"(?i)\b(?:slow|wrong|broken|odd|strange|weird|refused|errors?)\b|慢|怪|挂住|变差|报错|错误")
+JUDGED = re.compile(
+    r"(?i)\b(?:slow|wrong|broken|odd|strange|weird|refused|unable|errors?)\b|慢|怪|挂住|变差|不到|报错|错误"
+)
 LOG_WORDS = re.compile(
     r"(?i)\b(?:errors?|fail\w*|exceptions?)\b|报错|错误|失败|异常"
 )  # what a log says is not what the server does
@@ -129,7 +131,8 @@ def judge(
         )
         for i, h in enumerate(hypotheses[:5])
     )
-    if signals.has_recovered and ASKS_VERDICT.search(question) and is_healthy(question, signals, ailing, calm):
+    well = is_healthy(question, signals, topic, ailing, calm)
+    if well and signals.has_recovered and ASKS_VERDICT.search(question):
         return Verdict("healthy", ranked)
     if ranked and ranked[0][0].is_cause:
         return Verdict("diagnosed", ranked)
@@ -139,7 +142,7 @@ def judge(
         return Verdict("out_of_scope", ranked)
     if not topic.terms and not (shown and signals.is_ours):
         return Verdict("insufficient" if not shown and is_cry_for_help(question, topic) else "out_of_scope", ranked)
-    if is_healthy(question, signals, ailing, calm):
+    if well:
         return Verdict("healthy", ranked)
     near = nearest(hypotheses, coverages, signals.engine, kinds_of(question))
     asks_way = asks_how(question) and not failing and not ASKS_REMEDY.search(question)
@@ -167,7 +170,7 @@ def first_found(hypotheses: Sequence[Hypothesis]) -> Verdict:
     return Verdict("howto" if hypotheses[0].document.kind == "howto" else "diagnosed", ranked)
 
 
-def is_healthy(question: str, signals: Signals, ailing: bool, calm: bool) -> bool:
+def is_healthy(question: str, signals: Signals, topic: Topic, ailing: bool, calm: bool) -> bool:
     """Whether a log shows a server that came up or ended as it should, or calm probes a host, and nobody says that it fails:
     whoever asks whether something is a fault has only read it."""
     if (signals.has_errors and not signals.has_recovered) or ailing or not (signals.is_up if signals.has_log else calm):
@@ -176,7 +179,7 @@ def is_healthy(question: str, signals: Signals, ailing: bool, calm: bool) -> boo
     said = LOG_WORDS.sub("", ASKS_WHETHER.sub("", question)) if asks else question
     if signals.has_log and ASKS_VERDICT.search(question):
         said = JUDGED.sub("", said)  # it asks whether that is so
-    return not COMPLAINT.search(said) and (signals.has_log or asks)
+    return not COMPLAINT.search(said) and (asks or (signals.has_log and len(topic.specific) < TELLING_SPECIFIC))
 
 
 def nearest(

@@ -102,12 +102,15 @@ def adapt(
     values = {**facts, **{name: c.value for name, c in computed.items()}}
     commands, flags, used = [], [], set[str]()
     patched: str | None = None
+    from kb.parsers import with_own_parsers
+
     fitting = [(c, applies(c, engine)) for c in remedy.commands]
     for command, holds in fitting:
         if holds is False:
             continue
         text, names = fill(command.text, values, model)
         text = in_form_of(text, engine)
+        text, own = with_own_parsers(text, model, engine.name, engine.release) if model else (text, True)
         checked = checked_names(text, engine)
         if checked is None:
             continue
@@ -115,7 +118,7 @@ def adapt(
         flags += checked
         label = release_label(command.releases, lang) if holds is None else ""
         commands.append(f"# {label}\n{text}" if label else text)
-        if patched is None and user_command and remedy.risk == "restart":
+        if patched is None and user_command and remedy.risk == "restart" and own:
             new = apply_fix(
                 user_command, text, engine.name, engine.release, (words or remedy).title, (words or remedy).text
             )

@@ -128,7 +128,7 @@ def read_signals(question: str, logs: dict[str, str], reports: Sequence[ScanRepo
         engine=engine,
         release=release,
         command=command,
-        values=values | flag_values(command) | variable_values(command),
+        values=values | flag_values(command) | variable_values(command) | parser_values(command, engine),
         has_log=bool(logs) or any("\n" in t.strip() and ERROR_LINE.search(t) for t in (question,)),
         is_up=is_up,
         has_recovered=is_up and all(is_up_at_the_end(text, name, matches) for name, text in logs.items()),
@@ -232,6 +232,17 @@ def flag_values(command: str) -> dict[str, Any]:
         for each in {name, SHORT.get(name, name)}:
             found[f"flag_{each}"] = number(value) if value else True
     return found
+
+
+def parser_values(command: str, engine: str) -> dict[str, bool]:
+    """`flag_tool_call_parser_fits` and `flag_reasoning_parser_fits`: whether a parser in the command is that of its model's family;
+    without the family in the table neither is said."""
+    model = model_in(command) if "-parser" in command else ""
+    if not model or not engine:
+        return {}
+    from kb.parsers import fits
+
+    return {f"flag_{name}_fits": fit for name, fit in fits(command, model, engine).items()}
 
 
 def variable_values(command: str) -> dict[str, Any]:

@@ -55,12 +55,13 @@ def write_diagnosis(
 
 
 def write_fix(place: int, fix: Fix, lang: Language, own: str = "") -> list[str]:
-    """One fix: title with its risk, text, commands, arithmetic. `own` is the user's command, or the file that has it."""
+    """One fix: title with its risk, text, commands, arithmetic. `own` is the user's command, or the file that has it: where it
+    is known, the same change of anybody's command is left out if it is the only one."""
     risk = "" if fix.risk == "read-only" else f" · {say('risk', lang, risk=RISKS[fix.risk][lang])}"
     lines = [f"**{place}. {fix.title}**{risk} {cited(fix.cites)}", "", fix.text, ""]
     if fix.risk == "destructive":
         lines += [say("destructive", lang), ""]
-    for command in fix.commands:
+    for command in fix.commands if len(fix.commands) > 1 or not fix.patched_command else ():
         lines += ["```bash", command, "```", ""]
     if fix.patched_command:
         lines += [f"{say('patched', lang)}:", "", *patched_block(own, fix.patched_command), ""]

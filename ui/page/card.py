@@ -95,11 +95,8 @@ def with_links(prose: str, known: Iterable[Evidence]) -> str:
 
 
 def with_diff(text: str, fix: Fix, old: str, lang: Language, is_first: bool) -> str:
-    """The text with what changes in the user's command, above the command to copy.
-
-    The same fix for anybody's command, where it is the only one, makes room for that of the user's own. Of a text that
-    shows no such command (a model's), the first fix's is added.
-    """
+    """The text with what changes in the user's command, above the command to copy. To a text that shows no such command (a
+    model's), the first fix's is added."""
     if not fix.patched_command:
         return text
     block = in_code(fix.patched_command)
@@ -107,11 +104,7 @@ def with_diff(text: str, fix: Fix, old: str, lang: Language, is_first: bool) -> 
     shown = f"{diff(old, new)}\n\n{block}"
     if block not in text:
         return f"{text}\n\n{say_answer('patched', lang)}:\n\n{shown}" if is_first else text
-    before, _, after = text.partition(block)
-    if len(fix.commands) == 1:
-        start, found, end = before.rpartition(f"{in_code(fix.commands[0])}\n\n")
-        before = start + end if found and end == f"{say_answer('patched', lang)}:\n\n" else before
-    return before + shown + after
+    return text.replace(block, shown, 1)
 
 
 def in_code(command: str) -> str:
