@@ -79,15 +79,15 @@ FAILURES = {
 NOTES: dict[str, dict[Language, str]] = {
     "left_out": {
         "en": "left out: no document and nothing you gave has this command",
-        "zh": "已删去:文档和您提供的信息中都没有这条命令",
+        "zh": "已删去：文档和您提供的信息中都没有这条命令",
     },
     "struck": {
         "en": "Struck out in the language model's words, because nothing read here accounts for it: {what}",
-        "zh": "语言模型的以下内容缺乏依据,已划去:{what}",
+        "zh": "语言模型的以下内容缺乏依据，已划去：{what}",
     },
     "offline_instead": {
         "en": "This is the offline answer: {why}",
-        "zh": "以下是离线回答:{why}",
+        "zh": "以下是离线回答：{why}",
     },
     "deadline": {
         "en": "the language model did not finish within {seconds:g} s.",
@@ -108,7 +108,7 @@ NOTES: dict[str, dict[Language, str]] = {
     },
     "is_diagnosed": {
         "en": "It is the server that is looked at here; another model can be named with --model.",
-        "zh": "它正是此处要诊断的服务;可用 --model 指定其他模型。",
+        "zh": "它正是此处要诊断的服务；可用 --model 指定其他模型。",
     },
     "refused": {
         "en": "the language model at {url} answered with an error ({reason}).",
@@ -138,7 +138,7 @@ NOTES: dict[str, dict[Language, str]] = {
     "estimated": {"en": "about ", "zh": "约 "},
     "cost": {
         "en": "{name}: {calls} calls, {tools} tools, {about}{tokens_in:,} + {tokens_out:,} tokens{money}",
-        "zh": "{name}:{calls} 次调用,{tools} 次工具,{about}{tokens_in:,} + {tokens_out:,} token{money}",
+        "zh": "{name}：{calls} 次调用，{tools} 次工具，{about}{tokens_in:,} + {tokens_out:,} token{money}",
     },
     "a_command": {"en": "a command", "zh": "一条命令"},
     "a_link": {"en": "an address", "zh": "一个网址"},

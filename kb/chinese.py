@@ -21,7 +21,7 @@ STATUSES = {
     "never": "从未有过",
     "unknown-release": "版本未知",
 }
-PARTS = (("; ", ";"), (" − ", " − "), (", ", "、"))
+PARTS = (("; ", "；"), (" − ", " − "), (", ", "、"))
 WORDLESS = re.compile(r"(?:GiB|[^A-Za-z])*")
 
 

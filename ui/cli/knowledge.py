@@ -179,7 +179,7 @@ def lint_files(files: dict[str, Path], release: str, lang: Language) -> dict[str
     from ui.operations import split_release
 
     engine, version = split_release(release) if release else ("", "")
-    word = {"en": "line {line}, {release}: {said}", "zh": "第 {line} 行,{release}:{said}"}[lang]
+    word = {"en": "line {line}, {release}: {said}", "zh": "第 {line} 行，{release}：{said}"}[lang]
     found = {
         name: [
             word.format(

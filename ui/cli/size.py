@@ -40,7 +40,7 @@ WORDS: dict[str, dict[Language, str]] = {
     "fp8": {"en": "8-bit weights free", "zh": "8 位权重可省出"},
     "awq": {"en": "4-bit weights free", "zh": "4 位权重可省出"},
     "freed": {"en": "{size} a GPU", "zh": "每张 GPU {size}"},
-    "unknown": {"en": "not known: {reason}", "zh": "未知:{reason}"},
+    "unknown": {"en": "not known: {reason}", "zh": "未知：{reason}"},
     "bytes": {"en": "bytes", "zh": "字节"},
     "requests": {"en": "requests", "zh": "个请求"},
     "unit_tokens": {"en": "tokens", "zh": "个 token"},
