@@ -74,7 +74,7 @@ def test_the_command_line_names_file_line_and_release(crashcart: Run, runbook: P
     code, out, _ = crashcart("kb", "lint", str(runbook), "--release", "vllm==0.20.2", "--lang", "en")
     assert code == 1 and "line 8, vllm==0.20.2: removed" in out and "1 documents to mend." in out
     code, out, _ = crashcart("kb", "lint", str(runbook), "--release", "vllm==0.8.5", "--lang", "zh")
-    assert code == 1 and "第 18 行,vllm==0.8.5:从未有过" in out and "第 8 行" not in out
+    assert code == 1 and "第 18 行，vllm==0.8.5：从未有过" in out and "第 8 行" not in out
 
 
 def test_runbooks_that_were_added_are_checked_by_name(crashcart: Run, runbook: Path) -> None:
