@@ -18,11 +18,11 @@ COMPLAINT = re.compile(
     r"refus\w*|can(?:no|')t|won't|doesn't|not work\w*|broken|garbage|gibberish|repeat\w*|timeouts?|time[sd]? out|drop(?:s|ped)|(?:is|goes|went) down|stop(?:s|ped) (?:answering|responding|working)|unresponsive|"
     r"unreadable|than (?:it|they) should|(?:third|half|quarter|fraction) of (?:the|its|their) \w+|(?:holds?|gives?|returns?|comes?|came) (?:no|nothing|empty|back empty)|"
     r"nothing (?:comes|came) back|no (?:answer|reply|response|result)s?|"
-    r"never (?:gets|comes|starts|ends|returns|finishes)|sits? there|forever|too (?:low|high|long)|nothing happens|wrong|acting up|[45]\d\d)\b"
-    r"|跑不起来|有问题|出(?:了)?问题|怪怪的|不正常|重启|变差|慢|卡住|卡死|卡顿|卡在|很卡|崩|挂|死|报\S{0,2}错|错误|失败|异常|不动|不了|不到|没有可用|不可用|不能用|超时|溢出|爆|太低|很低|乱码|重复|掉线|无法|不能|起不来|拒绝|被杀|闪退"
+    r"never (?:gets|comes|starts|ends|returns|finishes)|sits? there|forever|takes? ages|complain\w*|vanish\w*|(?:is|are) gone|gets? nothing|too (?:low|high|long)|nothing happens|wrong|acting up|[45]\d\d)\b"
+    r"|跑不起来|有问题|出(?:了)?问题|怪怪的|不正常|重启|变差|慢|卡住|卡死|卡顿|卡在|很卡|崩|挂|死|报\S{0,2}错|错误|失败|异常|不动|不了|不到|没有可用|不可用|不能用|超时|溢出|爆|太低|很低|乱码|重复|掉线|无法|不能|起不来|拒绝|被杀|闪退|没了|断了|全断|丢了|丢失|只拿到|收不到"
 )
 ASKS_REMEDY = re.compile(
-    r"(?i)\bhow (?:do|can|should|would|to)?\s*(?:i|we|you)?\s*(?:fix|solve|resolve|avoid|get rid|stop|prevent)|\bwhy\b|\bwhat(?: is|'s) (?:it\s*\?|going on|happening|wrong|the (?:cause|reason|problem|matter))|\bwhat (?:causes|may|could|might)\b|\bwhat (?:should|can|do|shall|could) (?:i|we) do(?: now)?\s*(?:[?.!]|$)|怎么解决|如何解决|怎么办|为什么|怎么回事|原因"
+    r"(?i)\bhow (?:do|can|should|would|to)?\s*(?:i|we|you)?\s*(?:fix|solve|resolve|avoid|get rid|stop|prevent)|\bwhy\b|\bwhat(?: is|'s) (?:it\s*\?|going on|happening|wrong|the (?:cause|reason|problem|matter))|\bwhat (?:causes|may|could|might)\b|\bwhat (?:should|can|do|shall|could) (?:i|we) do(?: now)?\s*(?:[?.!]|$)|\bhow (?:can|could|come)\b[^.!?]*\b(?:be|happen)\b|怎么解决|如何解决|怎么防|怎么避免|如何避免|怎么办|为什么|怎么回事|原因"
 )
 ASKS_HOW = re.compile(
     r"(?i)\b(how (?:do|can|should|would|to|much|many|long)|what (?:is|are|does|should|settings?|flags?)|which|where (?:do|can|are|is)|"
@@ -56,6 +56,7 @@ FAULT_COVERAGE, HOWTO_COVERAGE = 0.55, 0.45
 CLOSEST_COVERAGE = 0.25
 # Over 90 blind reports right at 1 rose by 4 with 0.2, and by no more with 0.3.
 ALIKE = 0.2
+WAY_BEHIND = 0.15
 SUPPORTED = 0.1  # what a reading that speaks for a document adds to how near it is
 DECISIVE = 0.30
 TELLING_TERMS = 5
@@ -144,8 +145,8 @@ def judge(
         return Verdict("insufficient" if not shown and is_cry_for_help(question, topic) else "out_of_scope", ranked)
     if well:
         return Verdict("healthy", ranked)
-    near = nearest(hypotheses, coverages, signals.engine, kinds_of(question))
     asks_way = asks_how(question) and not failing and not ASKS_REMEDY.search(question)
+    near = nearest(hypotheses, coverages, signals.engine, kinds_of(question), failing)
     if signals.names_cause or (signals.has_log and failing and topic.is_telling and not asks_way):
         return closest(near, ranked)
     if signals.has_log and (signals.has_errors or not question.strip()) and not asks_how(question):
@@ -179,17 +180,27 @@ def is_healthy(question: str, signals: Signals, topic: Topic, ailing: bool, calm
     said = LOG_WORDS.sub("", ASKS_WHETHER.sub("", question)) if asks else question
     if signals.has_log and ASKS_VERDICT.search(question):
         said = JUDGED.sub("", said)  # it asks whether that is so
-    return not COMPLAINT.search(said) and (asks or (signals.has_log and len(topic.specific) < TELLING_SPECIFIC))
+    return not complains(said) and (asks or (signals.has_log and len(topic.specific) < TELLING_SPECIFIC))
 
 
 def nearest(
-    hypotheses: Sequence[Hypothesis], coverages: Sequence[float], engine: str = "", kinds: frozenset[str] = frozenset()
+    hypotheses: Sequence[Hypothesis],
+    coverages: Sequence[float],
+    engine: str = "",
+    kinds: frozenset[str] = frozenset(),
+    failing: bool = False,
 ) -> list[tuple[Hypothesis, float]]:
     """What the search brought up and could be the cause, with how much of the question it covers: best hit first, the
     readings for and against it counted. Lines that only go along with a fault do not count here: they are in every log. Nor do
-    documents of the other engine alone, where the `engine` is known. What tells of the same kinds of trouble comes before."""
+    documents of the other engine alone, where the `engine` is known. What tells of the same kinds of trouble comes before; where
+    something is `failing`, a fault before a way."""
     found = [(h, c) for h, c in zip(hypotheses, coverages, strict=False) if is_near(h) and is_of(h.document, engine)]
-    return sorted(found, key=lambda pair: -nearness(*pair) - ALIKE * likeness(kinds, pair[0].document))
+
+    def behind(hypothesis: Hypothesis, covered: float) -> float:
+        is_way = failing and hypothesis.document.kind != "fault"
+        return WAY_BEHIND * is_way - ALIKE * likeness(kinds, hypothesis.document) - nearness(hypothesis, covered)
+
+    return sorted(found, key=lambda pair: behind(*pair))
 
 
 def is_of(document: Document, engine: str) -> bool:

@@ -39,7 +39,7 @@ SHAPES = {
     "vllm": re.compile(
         r"\(?(?:EngineCore|VllmWorker|RayWorkerWrapper|APIServer)\w*(?: pid=|_)|(?:INFO|WARNING|ERROR) \d\d-\d\d \d\d:\d\d:\d\d \[?\w+\.py:\d+\]"
         r"|--(?:max[-_]model[-_]len|gpu[-_]memory[-_]utilization|max[-_]num[-_]seqs|enforce[-_]eager|served-model-name \S+ --tensor)|validation error for \w+Config"
-        r"|AsyncLLM|AsyncEngineDead|LLMEngine|SamplingParams|local_world_size|Processed prompts:|Avg prompt throughput|# (?:GPU|cuda) blocks|determine_num_available_blocks"
+        r"|\bLLM\(model=|structured_outputs|guided_(?:json|regex|choice|grammar)|AsyncLLM|AsyncEngineDead|LLMEngine|SamplingParams|local_world_size|Processed prompts:|Avg prompt throughput|# (?:GPU|cuda) blocks|determine_num_available_blocks"
         r"|transformers v4\.44, default chat template|(?<!srt/)\bmodel_executor\b|execute_model"
     ),
     "sglang": re.compile(
@@ -77,6 +77,8 @@ READY = re.compile(
     r"Application startup complete|The server is fired up and ready to roll|Avg (?:prompt|generation) throughput"
     r"|gen throughput \(token/s\)|Uvicorn running on|(?:Prefill|Decode) batch[.,] #|\"(?:GET|POST) /\S* HTTP/1\.[01]\" 200\b"
 )
+
+SERVED = re.compile(r"\"(?:GET|POST) /\S* HTTP/1\.[01]\" \d{3}\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,8 @@ def read_signals(question: str, logs: dict[str, str], reports: Sequence[ScanRepo
     is_known = not is_foreign and (bool(matches) or any(OURS.search(t) for t in logs.values()))
     is_up = any(READY.search(t) or ENDED_WELL.search(t) for t in (question, *logs.values()))
     has_errors = any(ERROR_LINE.search(t) for t in (question, *logs.values()))
-    if not is_up and not has_errors and (stage := stopped_at(logs.values())):
+    serves = any(SERVED.search(t) for t in logs.values())
+    if not (is_up or has_errors or serves) and (stage := stopped_at(logs.values())):
         values["stopped_at"] = stage
     return Signals(
         matches=matches,
