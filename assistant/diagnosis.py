@@ -10,6 +10,7 @@ from assistant.hypotheses import Hypothesis, specificity
 from assistant.signals import Signals
 from assistant.symptoms import kinds_of, likeness
 from assistant.types import AnswerStatus
+from kb.tokens import tokenize
 from kb.types import Document
 from probes.scanner import Match, RootException
 
@@ -18,8 +19,8 @@ COMPLAINT = re.compile(
     r"refus\w*|can(?:no|')t|won't|doesn't|not work\w*|broken|garbage|gibberish|repeat\w*|timeouts?|time[sd]? out|drop(?:s|ped)|(?:is|goes|went) down|stop(?:s|ped) (?:answering|responding|working)|unresponsive|"
     r"unreadable|than (?:it|they) should|(?:third|half|quarter|fraction) of (?:the|its|their) \w+|(?:holds?|gives?|returns?|comes?|came) (?:no|nothing|empty|back empty)|"
     r"nothing (?:comes|came) back|no (?:answer|reply|response|result)s?|"
-    r"never (?:gets|comes|starts|ends|returns|finishes)|sits? there|forever|takes? ages|complain\w*|vanish\w*|(?:is|are) gone|gets? nothing|too (?:low|high|long)|nothing happens|wrong|acting up|[45]\d\d)\b"
-    r"|跑不起来|有问题|出(?:了)?问题|怪怪的|不正常|重启|变差|慢|卡住|卡死|卡顿|卡在|很卡|崩|挂|死|报\S{0,2}错|错误|失败|异常|不动|不了|不到|没有可用|不可用|不能用|超时|溢出|爆|太低|很低|乱码|重复|掉线|无法|不能|起不来|拒绝|被杀|闪退|没了|断了|全断|丢了|丢失|只拿到|收不到"
+    r"never (?:gets|comes|starts|ends|returns|finishes)|sits? there|forever|takes? ages|complain\w*|vanish\w*|(?:is|are) gone|gets? nothing|too (?:low|high|long)|nothing happens|wrong|worse|acting up|[45]\d\d)\b"
+    r"|跑不起来|有问题|出(?:了)?问题|怪怪的|不正常|重启|变差|慢|卡住|卡死|卡顿|卡在|很卡|崩|挂|死|报\S{0,2}错|错误|失败|异常|不动|不了|不到|没有可用|不可用|不能用|超时|溢出|爆|太低|很低|乱码|重复|掉线|无法|不能|起不来|拒绝|被杀|闪退|没了|断了|全断|丢了|丢失|只拿到|收不到|不太对|不对劲|跟以前不一样"
 )
 ASKS_REMEDY = re.compile(
     r"(?i)\bhow (?:do|can|should|would|to)?\s*(?:i|we|you)?\s*(?:fix|solve|resolve|avoid|get rid|stop|prevent)|\bwhy\b|\bwhat(?: is|'s) (?:it\s*\?|going on|happening|wrong|the (?:cause|reason|problem|matter))|\bwhat (?:causes|may|could|might)\b|\bwhat (?:should|can|do|shall|could) (?:i|we) do(?: now)?\s*(?:[?.!]|$)|\bhow (?:can|could|come)\b[^.!?]*\b(?:be|happen)\b|怎么解决|如何解决|怎么防|怎么避免|如何避免|怎么办|为什么|怎么回事|原因"
@@ -54,6 +55,8 @@ FAULT_COVERAGE, HOWTO_COVERAGE = 0.55, 0.45
 # Over 42 public incidents whose line no document knew, the nearest document was a right one in 27, one of three in 33, and
 # the coverage of the right and of the wrong ones hardly differed: below this floor nothing was near.
 CLOSEST_COVERAGE = 0.25
+TOLD_COVERAGE, TOLD_WORDS = 0.5, 6
+STATES = frozenset({"wrong output", "hang", "slow", "memory"})  # "it crashed" alone tells nothing
 # Over 90 blind reports right at 1 rose by 4 with 0.2, and by no more with 0.3.
 ALIKE = 0.2
 WAY_BEHIND = 0.15
@@ -146,21 +149,30 @@ def judge(
     if well:
         return Verdict("healthy", ranked)
     asks_way = asks_how(question) and not failing and not ASKS_REMEDY.search(question)
-    near = nearest(hypotheses, coverages, signals.engine, kinds_of(question), failing)
-    if signals.names_cause or (signals.has_log and failing and topic.is_telling and not asks_way):
+    kinds = kinds_of(question)
+    near = nearest(hypotheses, coverages, signals.engine, kinds, failing)
+    told = topic.is_telling or is_told(question, near, kinds, topic)
+    if signals.names_cause or (signals.has_log and failing and told and not asks_way):
         return closest(near, ranked)
     if signals.has_log and (signals.has_errors or not question.strip()) and not asks_how(question):
         return Verdict("insufficient", ranked, "no known error line")
-    if not near or not (
-        topic.is_telling or asks_way or (near[0][0].alarm and (failing or ASKS_REMEDY.search(question)))
-    ):
+    if not near or not (told or asks_way or (near[0][0].alarm and (failing or ASKS_REMEDY.search(question)))):
         return Verdict("insufficient", ranked, "nothing specific was said")
     top, covered = near[0]
     howto = top.document.kind == "howto"
     if covered + SUPPORTED * len(top.supporting) + top.alarm < (HOWTO_COVERAGE if howto else FAULT_COVERAGE):
-        return closest(near, ranked) if topic.is_telling or top.alarm else Verdict("insufficient", ranked, "weak match")
+        return closest(near, ranked) if told or top.alarm else Verdict("insufficient", ranked, "weak match")
     sure = tuple((h, confidence(h, None, c)) for h, c in near[:5])
     return Verdict("howto" if howto or asks_way else "diagnosed", sure)
+
+
+def is_told(question: str, near: Sequence[tuple[Hypothesis, float]], kinds: frozenset[str], topic: Topic) -> bool:
+    """Whether words without a specific term still tell a fault: six words or more that say which state it is in, and the nearest
+    fault, of the same kind of trouble, covers half of them."""
+    if not (kinds & STATES and near and topic.terms) or topic.is_foreign or len(set(tokenize(question))) < TOLD_WORDS:
+        return False
+    document, covered = near[0][0].document, near[0][1]
+    return covered >= TOLD_COVERAGE and likeness(kinds, document) > 0
 
 
 def first_found(hypotheses: Sequence[Hypothesis]) -> Verdict:

@@ -22,7 +22,7 @@ HOMES = {
     "openai": {"kb/embed.py"},
     "bm25s": {"kb/index.py"},
     "pynvml": {"probes/reading/nvml.py"},
-    "gradio": {"ui/chat.py"},
+    "gradio": {"ui/chat.py", "ui/page/loading.py"},
     "langchain_text_splitters": {"kb/chunking.py"},
     "markdownify": {"kb/convert.py"},
     "pypdf": {"kb/convert.py"},

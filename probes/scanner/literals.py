@@ -109,8 +109,8 @@ def _sequence(tokens: list[str], at: int) -> tuple[tuple[str, ...], int]:
             known = not optional and (token in ("(", "(?:") or token.startswith("(?P<"))
             candidates.append(inner if known else ())
     candidates.append((run,) if run else ())
-    known = [candidate for candidate in candidates if candidate]
-    return max(known, key=_worth) if len(known) > 1 else known[0] if known else (), at
+    told = [candidate for candidate in candidates if candidate]
+    return max(told, key=_worth) if len(told) > 1 else told[0] if told else (), at
 
 
 def _is_text(token: str) -> bool:

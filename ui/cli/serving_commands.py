@@ -37,7 +37,7 @@ def read_command(given: str) -> Given:
     if given == "-":
         return Given(masked(decoded(sys.stdin.buffer.read(LONGEST_BYTES + 1), "standard input")))
     path = Path(given)
-    if "\n" not in given and len(given) < 1000 and path.is_file():
+    if is_file(path):
         try:
             with path.open("rb") as file:
                 text = decoded(file.read(LONGEST_BYTES + 1), given)
@@ -47,6 +47,14 @@ def read_command(given: str) -> Given:
     if given and not given.strip().count(" ") and (path.suffix.lower() in SUFFIXES or path.name == "Dockerfile"):
         raise InputError(f"there is no file {given}.")
     return Given(masked(checked(given, "the command")))
+
+
+def is_file(path: Path) -> bool:
+    """Whether a file is there; a command is often no name that a file could have."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name too long, or with a NUL
+        return False
 
 
 def decoded(content: bytes, name: str) -> str:
