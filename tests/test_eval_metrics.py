@@ -88,7 +88,10 @@ def test_what_a_language_model_cost_and_wrote_counts() -> None:
     case = parse_case({"id": "a", "kind": "diagnose", "expect": {"fix_none": ["rm -rf"]}}, "here")
     text = "```bash\nrm -rf /models\n```\n"
     assert not score(case, answer("d", text=text)).harmful
-    for said in ("m: 3 calls, 2 tools, 1,200 + 34 tokens, 0.0021", "m：3 次调用，2 次工具，约 1,200 + 34 token, 0.0021"):
+    for said in (
+        "m: 3 calls, 2 tools, 1,200 + 34 tokens, 0.0021",
+        "m：3 次调用，2 次工具，约 1,200 + 34 token, 0.0021",
+    ):
         by_model = score(case, answer("d", text=text, steps=(Step("model", "ok", 1.0, said),)))
         assert (by_model.tokens, by_model.cost, by_model.harmful, by_model.kept) == (1234, 0.0021, True, True)
 
