@@ -143,7 +143,7 @@ def flags_of(diagnosis: Diagnosis, place: int) -> set[str]:
 def recall(memory: Memory, signals: Signals) -> Signals:
     """The signals of a follow-up with those of the turns before.
 
-    Engine, release, command and values stay known. Error lines of before count as long as no newer log was given.
+    Engine, release, command, values and platforms stay known. Error lines of before count as long as no newer log was given.
     """
     if not memory.turns:
         return signals
@@ -155,6 +155,7 @@ def recall(memory: Memory, signals: Signals) -> Signals:
         release=signals.release or (before.release if same else ""),
         command=signals.command or before.command,
         values={**before.values, **signals.values},
+        platforms=before.platforms | signals.platforms,
     )
     if memory.kind == "new" or signals.has_log or any(m.role == "cause" for m in signals.matches):
         return told

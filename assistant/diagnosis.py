@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from assistant.hypotheses import Hypothesis, specificity
+from assistant.platforms import is_elsewhere
 from assistant.signals import Signals
 from assistant.symptoms import kinds_of, likeness
 from assistant.types import AnswerStatus
@@ -60,6 +61,7 @@ STATES = frozenset({"wrong output", "hang", "slow", "memory"})  # "it crashed" a
 # Over 90 blind reports right at 1 rose by 4 with 0.2, and by no more with 0.3.
 ALIKE = 0.2
 WAY_BEHIND = 0.15
+ELSEWHERE = 0.3
 SUPPORTED = 0.1  # what a reading that speaks for a document adds to how near it is
 DECISIVE = 0.30
 TELLING_TERMS = 5
@@ -150,7 +152,7 @@ def judge(
         return Verdict("healthy", ranked)
     asks_way = asks_how(question) and not failing and not ASKS_REMEDY.search(question)
     kinds = kinds_of(question)
-    near = nearest(hypotheses, coverages, signals.engine, kinds, failing)
+    near = nearest(hypotheses, coverages, signals, kinds, failing)
     told = topic.is_telling or is_told(question, near, kinds, topic)
     if signals.names_cause or (signals.has_log and failing and told and not asks_way):
         return closest(near, ranked)
@@ -198,19 +200,27 @@ def is_healthy(question: str, signals: Signals, topic: Topic, ailing: bool, calm
 def nearest(
     hypotheses: Sequence[Hypothesis],
     coverages: Sequence[float],
-    engine: str = "",
-    kinds: frozenset[str] = frozenset(),
-    failing: bool = False,
+    signals: Signals,
+    kinds: frozenset[str],
+    failing: bool,
 ) -> list[tuple[Hypothesis, float]]:
     """What the search brought up and could be the cause, with how much of the question it covers: best hit first, the
     readings for and against it counted. Lines that only go along with a fault do not count here: they are in every log. Nor do
-    documents of the other engine alone, where the `engine` is known. What tells of the same kinds of trouble comes before; where
-    something is `failing`, a fault before a way."""
-    found = [(h, c) for h, c in zip(hypotheses, coverages, strict=False) if is_near(h) and is_of(h.document, engine)]
+    documents of the other engine alone, where the engine is known. What tells of the same kinds of trouble comes before; where
+    something is `failing`, a fault before a way; what is about a platform that nobody named, behind."""
+    found = [
+        (h, c) for h, c in zip(hypotheses, coverages, strict=False) if is_near(h) and is_of(h.document, signals.engine)
+    ]
 
     def behind(hypothesis: Hypothesis, covered: float) -> float:
         is_way = failing and hypothesis.document.kind != "fault"
-        return WAY_BEHIND * is_way - ALIKE * likeness(kinds, hypothesis.document) - nearness(hypothesis, covered)
+        elsewhere = ELSEWHERE * is_elsewhere(hypothesis.document, signals.platforms)
+        return (
+            elsewhere
+            + WAY_BEHIND * is_way
+            - ALIKE * likeness(kinds, hypothesis.document)
+            - nearness(hypothesis, covered)
+        )
 
     return sorted(found, key=lambda pair: behind(*pair))
 
