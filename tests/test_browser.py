@@ -175,7 +175,9 @@ def test_a_conversation_is_followed_retried_taken_back_and_left(visit: Open) -> 
         page.get_by_role("button", name="Undo").last.click()
         expect(page.locator("#talk .user-row")).to_have_count(1)
         expect(page.locator("#box textarea")).to_have_value("It still fails.")
+        page.locator("#talk .badges").evaluate("badges => { badges.dataset.old = '1'; }")
         page.get_by_role("button", name="Retry").last.click()
+        expect(page.locator("#talk .badges[data-old]")).to_have_count(0)  # so the answer seen next is the new one
         answered(page)
         expect(page.locator("#talk .user-row")).to_have_count(1)
         first = page.url
