@@ -12,10 +12,9 @@ from kb.errors import InputError
 
 def case_of(question: Question, answer: Answer, name: str) -> dict[str, Any]:
     """The case in the form of evals; what was answered stands as a first label to be checked."""
-    from assistant.assistant import read_ends
+    from assistant.assistant import log_ends
     from probes.reading.mask import mask
 
-    logs = dict(question.logs) | {path: read_ends(Path(path)) for path in question.log_paths}
     kind = "diagnose" if answer.status == "diagnosed" else answer.status
     return {
         "id": name,
@@ -23,7 +22,7 @@ def case_of(question: Question, answer: Answer, name: str) -> dict[str, Any]:
         "kind": kind,
         "source": "own",
         "question": mask(question.text),
-        "logs": {Path(path).name: mask(text) for path, text in logs.items()},
+        "logs": {Path(name).name: text for name, text in log_ends(question).items()},
         "command": mask(question.command),
         "host": question.host,
         "expect": {

@@ -11,6 +11,7 @@ from assistant.patching import apply_fix
 from assistant.types import ComputedValue, Fix
 from assistant.wording import say
 from kb.expressions import arithmetic, evaluate, shown
+from kb.parsers import with_own_parsers
 from kb.types import Command, Document, Language, Remedy
 
 NOTHING_GIVEN: Mapping[str, ComputedValue] = {}
@@ -102,8 +103,6 @@ def adapt(
     values = {**facts, **{name: c.value for name, c in computed.items()}}
     commands, flags, used = [], [], set[str]()
     patched: str | None = None
-    from kb.parsers import with_own_parsers
-
     fitting = [(c, applies(c, engine)) for c in remedy.commands]
     for command, holds in fitting:
         if holds is False:

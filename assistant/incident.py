@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kb.types import Language
@@ -48,14 +47,14 @@ def gather(
 
     Raises ScanError for a path that is no readable log.
     """
-    from assistant.assistant import read_ends
+    from assistant.assistant import log_ends
     from assistant.configuration import serving_command
     from assistant.signals import engine_and_release, find_command
-    from probes.reading.mask import mask
+    from assistant.types import Question
     from probes.scanner import scan_files
 
     scan = scan_files(logs, assistant.library.signatures) if logs else ScanReport()
-    ends = [mask(read_ends(Path(path))) for path in logs]
+    ends = list(log_ends(Question("", log_paths=tuple(logs))).values())
     said = command or next((found for text in ends if (found := find_command(text))), "")
     engine, release = engine_and_release(said, [*ends, question])
     return Incident(

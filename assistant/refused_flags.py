@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from kb.flags import FlagStatus
 
 DOCUMENT = "unrecognized-arguments"
-REFUSED = re.compile("unrecognized arguments?")
+REFUSED = "unrecognized argument"
 NAMED = re.compile(r"(?<!\S)--?[A-Za-z][\w.-]*")
 PLACE = -1  # no fix of the document
 ENGINES = {"vllm": "vLLM", "sglang": "SGLang"}
@@ -23,7 +23,7 @@ ENGINES = {"vllm": "vLLM", "sglang": "SGLang"}
 
 def refused_names(signals: Signals) -> list[str]:
     """The flags that the log says were not known, in its order."""
-    texts = ["".join(REFUSED.split(m.first.text, 1)[1:]) for m in signals.matches if m.document == DOCUMENT]
+    texts = [m.first.text.partition(REFUSED)[2] for m in signals.matches if m.document == DOCUMENT]
     said = [m.groups.get("flag", "") for m in signals.matches if m.document == DOCUMENT]
     names = [name for text in [*texts, *said] for name in NAMED.findall(text)]
     return list(dict.fromkeys(names))

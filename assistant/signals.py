@@ -151,9 +151,14 @@ def read_signals(question: str, logs: dict[str, str], reports: Sequence[ScanRepo
 def is_up_at_the_end(log: str, name: str, matches: Sequence[Match]) -> bool:
     """Whether a server is up behind a log's last error line, known or not; so is one whose log has none."""
     lines = log.splitlines()
-    failed = [m.last.line for m in matches if m.role == "cause" and m.last.path == name]
-    failed += [i for i, line in enumerate(lines, 1) if ERROR_LINE.search(line)]
+    causes = {shape(m.last.text) for m in matches if m.role == "cause" and m.last.path == name}
+    failed = [i for i, line in enumerate(lines, 1) if ERROR_LINE.search(line) or shape(line) in causes]
     return not failed or any(READY.search(line) for line in lines[max(failed) :])
+
+
+def shape(line: str) -> str:
+    """A line without its numbers: the same message at another time, and in a log of which only the ends were read, is alike."""
+    return re.sub(r"\d+", "0", line).strip()
 
 
 def names_cause(matches: Sequence[Match], reports: Sequence[ScanReport], logs: dict[str, str]) -> bool:
@@ -161,10 +166,9 @@ def names_cause(matches: Sequence[Match], reports: Sequence[ScanReport], logs: d
     wrappers = {(hit.path, hit.line) for m in matches if m.role == "consequence" for hit in (m.first, m.last)}
     if any((r.root.path, r.root.line) not in wrappers for r in reports if r.root):
         return True
-    lines = ((name, i, line) for name, text in logs.items() for i, line in enumerate(text.splitlines(), 1))
-    return any(
-        ERROR_LINE.search(line) and not FRAME.search(line) and (name, i) not in wrappers for name, i, line in lines
-    )
+    wrapping = {shape(hit.text) for m in matches if m.role == "consequence" for hit in (m.first, m.last)}
+    lines = (line for text in logs.values() for line in text.splitlines())
+    return any(ERROR_LINE.search(line) and not FRAME.search(line) and shape(line) not in wrapping for line in lines)
 
 
 def find_command(text: str) -> str:

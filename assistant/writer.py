@@ -79,14 +79,21 @@ def own_command(evidence: Sequence[Evidence]) -> str:
 
 def patched_block(own: str, patched: str) -> list[str]:
     """The user's command as it is to be; of a file that holds it, what changes there."""
+    changes = changes_of_file(own, patched)
+    return ["```diff", changes, "```"] if changes else ["```bash", patched, "```"]
+
+
+def changes_of_file(own: str, patched: str) -> str:
+    """The changed lines of a file that holds the user's command, with those around them; "" of a typed command."""
     from kb.catalog.written import is_file
 
     if not is_file(own):
-        return ["```bash", patched, "```"]
+        return ""
     from assistant.editing import difference
 
-    changes = (line for line in difference(own, patched).splitlines() if not line.startswith(("---", "+++", "@@")))
-    return ["```diff", *changes, "```"]
+    return "\n".join(
+        line for line in difference(own, patched).splitlines() if not line.startswith(("---", "+++", "@@"))
+    )
 
 
 def named(name: str, lang: Language) -> str:

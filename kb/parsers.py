@@ -7,7 +7,7 @@ release that is known to have it (vLLM 0.6.3 to 0.33.0: tool_parsers and reasoni
 from __future__ import annotations
 
 import re
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +31,13 @@ def table() -> tuple[Row, ...]:
     return tuple(Row(*line.split("\t")) for line in TABLE.read_text("utf-8").splitlines()[1:])
 
 
+@cache
+def known_values(engine: str) -> frozenset[tuple[str, str]]:
+    """Every option of an engine with every parser that some family has there."""
+    return frozenset((row.option, row.parser) for row in table() if row.engine == engine)
+
+
+@lru_cache(maxsize=256)
 def parsers_of(model: str, engine: str) -> dict[str, Row]:
     """The rows of a model's family for an engine, by option; empty where the family is not known."""
     name = model.rstrip("/").rpartition("/")[2]
@@ -44,14 +51,15 @@ def with_own_parsers(command: str, model: str, engine: str, release: str) -> tup
     A parser that the release does not have yet, or of a model that is not in the table, is left as it stands; so is one that
     no family has as its first choice (qwen3_xml).
     """
+    if not OPTION.search(command):
+        return command, True
     known = parsers_of(model, engine)
-    others = {(row.option, row.parser) for row in table() if row.engine == engine}
     sure = True
 
     def put(found: re.Match[str]) -> str:
         nonlocal sure
         row = known.get(found["option"])
-        if (found["option"], found["value"]) not in others:
+        if (found["option"], found["value"]) not in known_values(engine):
             return found[0]
         if row is None or not is_since(release, row.since):
             sure = False
@@ -64,11 +72,10 @@ def with_own_parsers(command: str, model: str, engine: str, release: str) -> tup
 def fits(command: str, model: str, engine: str) -> dict[str, bool]:
     """Whether each parser in a command is not another family's, by the option (`tool_call_parser`)."""
     known = parsers_of(model, engine)
-    others = {(row.option, row.parser) for row in table() if row.engine == engine}
     return {
         found["option"].strip("-").replace("-", "_"): row.parser == found["value"]
         for found in OPTION.finditer(command)
-        if (row := known.get(found["option"])) and (found["option"], found["value"]) in others
+        if (row := known.get(found["option"])) and (found["option"], found["value"]) in known_values(engine)
     }
 
 

@@ -126,6 +126,22 @@ def test_a_card_has_badges_diff_evidence_and_what_was_ruled_out() -> None:
     assert "--cpu" not in card.partition("<details")[0]  # a fix of what is less likely is given to who asks for it
 
 
+def test_of_a_file_only_what_changes_is_shown(assistant: Assistant) -> None:
+    compose = "services:\n  vllm:\n    image: vllm/vllm-openai:v0.11.0\n    restart: always\n" + (
+        "    command: --model Qwen/Qwen2.5-7B-Instruct --max-model-len 131072\n    ports:\n      - 8000:8000\n"
+    )
+    line = (
+        "ValueError: The model's max seq len (131072) is larger than the maximum number of tokens that can be stored in KV "
+        "cache (20304). Try increasing `gpu_memory_utilization` or decreasing `max_model_len` when initializing the engine."
+    )
+    answer = assistant.answer(Question("Why?", logs={"server.log": line}, command=compose, use_probes=False))
+    assert answer.diagnoses[0].fixes[0].patched_command
+    card = answer_card(answer, title_of)
+    assert "-    command: --model Qwen/Qwen2.5-7B-Instruct --max-model-len 131072\n+" in card
+    assert "8000:8000" not in card.partition("<details")[0]
+    assert '<pre class="diff">' not in card
+
+
 def test_a_diff_shows_tags_as_text() -> None:
     assert diff("a <b>", "a <i>") == '<pre class="diff">a <del>&lt;b&gt;</del><ins>&lt;i&gt;</ins></pre>'
 

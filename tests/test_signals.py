@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from assistant.assistant import Assistant
-from assistant.signals import engine_and_release
+from assistant.assistant import Assistant, log_ends, masked
+from assistant.signals import engine_and_release, read_signals
 from assistant.types import Question
+from probes.scanner import scan_text
 
 SGLANG_FRAMES = """\
   File "/opt/env/lib/python3.12/site-packages/sglang/srt/model_executor/model_runner.py", line 276, in initialize
@@ -47,3 +50,35 @@ def test_every_flag_that_was_refused_is_told_of(assistant: Assistant, colon: str
     fix = assistant.answer(Question(text, use_probes=False)).diagnoses[0].fixes[0]
     assert fix.flags == ("--use-v2-block-manager", "--swap-space-size")
     assert "0.9.2" in fix.text and not [word for word in ("drop", "needed") if word in fix.text]
+
+
+def test_a_long_log_is_read_by_its_ends_whether_pasted_or_a_file(tmp_path: Path) -> None:
+    middle = "INFO 11-22 10:00:00 [loggers.py:118] Avg prompt throughput: 1.0 tokens/s\n" * 20_000
+    log = f"INFO vLLM API server version 0.11.0\n{middle}HF_TOKEN=hf_{'a' * 34}\nlast line\n"
+    file = tmp_path / "server.log"
+    file.write_text(log)
+    read = log_ends(Question("", logs={"pasted": log}, log_paths=(str(file),)))
+    pasted, named = read["pasted"], read[str(file)]
+    assert pasted == named
+    assert len(pasted) < len(log) / 2
+    assert pasted.startswith("INFO vLLM API server version 0.11.0")
+    assert pasted.endswith("last line\n")
+    assert "a" * 34 not in pasted
+
+
+def test_a_wrapper_is_known_again_where_only_the_ends_of_a_log_were_read(assistant: Assistant) -> None:
+    wrapper = "RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {'EngineCore_0': 1}"
+    log = "INFO 11-22 10:00:00 [loggers.py:118] Avg prompt throughput: 1.0 tokens/s\n" * 20_000 + wrapper + "\n"
+    read = log_ends(Question("", logs={"server.log": log}))
+    signals = read_signals("", read, [scan_text(log, assistant.library.signatures, name="server.log")])
+    assert signals.matches
+    assert not signals.names_cause
+
+
+def test_words_too_long_for_a_person_are_read_as_a_log() -> None:
+    log = "INFO vLLM API server version 0.11.0\n" * 4_000
+    question = masked(Question(f"why did it die?\n{log}"))
+    assert question.text.startswith("why did it die?")
+    assert len(question.text) < 10_000
+    assert question.logs["question.txt"].endswith(log)
+    assert masked(Question("why?")).logs == {}

@@ -1,7 +1,7 @@
 """Scans logs of any size for every signature of the knowledge base, for tracebacks, and for the exception that started it."""
 
 from probes.scanner.follow import Follower
-from probes.scanner.scan import open_log, scan_files, scan_stream, scan_text
+from probes.scanner.scan import ends_of, open_log, scan_files, scan_stream, scan_text
 from probes.scanner.sources import rotated_set
 from probes.scanner.types import (
     FileRead,
@@ -26,6 +26,7 @@ __all__ = [
     "ScanError",
     "ScanReport",
     "Traceback",
+    "ends_of",
     "match_json",
     "open_log",
     "rotated_set",

@@ -109,8 +109,8 @@ def _sequence(tokens: list[str], at: int) -> tuple[tuple[str, ...], int]:
             known = not optional and (token in ("(", "(?:") or token.startswith("(?P<"))
             candidates.append(inner if known else ())
     candidates.append((run,) if run else ())
-    told = [candidate for candidate in candidates if candidate]
-    return max(told, key=_worth) if len(told) > 1 else told[0] if told else (), at
+    needed = [candidate for candidate in candidates if candidate]
+    return max(needed, key=_worth) if len(needed) > 1 else needed[0] if needed else (), at
 
 
 def _is_text(token: str) -> bool:

@@ -74,10 +74,22 @@ def scan_stream(
 def open_log(path: str | os.PathLike[str], head_bytes: int, tail_bytes: int) -> str:
     """The first and the last bytes of a log's text (about, in whole lines), masked, packed or not. Raises ScanError."""
     name = os.fspath(path)
+    stream = open_stream(name)
+    try:
+        return _ends(stream, name, head_bytes, tail_bytes)
+    finally:
+        stream.close()
+
+
+def ends_of(text: str, head_bytes: int, tail_bytes: int) -> str:
+    """The same of a text in memory."""
+    return _ends(io.BytesIO(text.encode("utf-8", "replace").replace(b"\0", b" ")), "text", head_bytes, tail_bytes)
+
+
+def _ends(stream: ByteStream, name: str, head_bytes: int, tail_bytes: int) -> str:
     head: list[bytes] = []
     tail: deque[bytes] = deque()
     headed = tailed = 0
-    stream = open_stream(name)
     try:
         for block in read_blocks(stream, name):
             data = bytes(block.text[: block.end])
@@ -92,8 +104,6 @@ def open_log(path: str | os.PathLike[str], head_bytes: int, tail_bytes: int) -> 
     except DamagedError as error:
         if not headed:
             raise _damaged(name, 0, error) from error
-    finally:
-        stream.close()
     end = b"".join(tail)
     if len(end) > tail_bytes:
         end = b"\xe2\x80\xa6\n" + end[end.find(b"\n", len(end) - tail_bytes) + 1 :]

@@ -37,7 +37,7 @@ def read_command(given: str) -> Given:
     if given == "-":
         return Given(masked(decoded(sys.stdin.buffer.read(LONGEST_BYTES + 1), "standard input")))
     path = Path(given)
-    if is_file(path):
+    if is_there(path):
         try:
             with path.open("rb") as file:
                 text = decoded(file.read(LONGEST_BYTES + 1), given)
@@ -49,7 +49,7 @@ def read_command(given: str) -> Given:
     return Given(masked(checked(given, "the command")))
 
 
-def is_file(path: Path) -> bool:
+def is_there(path: Path) -> bool:
     """Whether a file is there; a command is often no name that a file could have."""
     try:
         return path.is_file()

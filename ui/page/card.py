@@ -14,6 +14,7 @@ from assistant.editing import word_difference
 from assistant.types import Answer, Evidence, Fix
 from assistant.wording import RISKS
 from assistant.wording import say as say_answer
+from assistant.writer import changes_of_file, own_command, patched_block
 from kb.types import Language
 from ui.page.words import say
 
@@ -47,7 +48,7 @@ def badges(answer: Answer) -> str:
         said = [badge(say(answer.status, answer.lang), answer.status)]
     if answer.status == "diagnosed" and first:
         said.append(badge(say("sure", answer.lang, percent=round(100 * first.confidence)), "sure"))
-        said += [badge(RISKS[fix.risk][answer.lang], f"risk-{fix.risk}") for fix in first.fixes[:1]]
+        said += [risk_badge(fix.risk, answer.lang) for fix in first.fixes[:1]]
     return f'<div class="badges">{"".join(said)}</div>'
 
 
@@ -56,10 +57,15 @@ def badge(text: str, kind: str) -> str:
     return f'<span class="badge {kind}">{html.escape(text)}</span>'
 
 
+def risk_badge(risk: str, lang: Language) -> str:
+    """What a fix costs."""
+    return badge(RISKS[risk][lang], f"risk-{risk}")
+
+
 def body(answer: Answer) -> str:
     """The answer's text: escaped, its risks as badges, its citations as links to the evidence, its commands with diffs."""
     text = harmless(answer.text, lambda prose: with_links(with_risks(prose, answer.lang), answer.evidence))
-    old = next((e.text for e in answer.evidence if e.kind == "command"), "")
+    old = own_command(answer.evidence)
     for place, fix in enumerate(answer.diagnoses[0].fixes if answer.diagnoses and old else ()):
         text = with_diff(text, fix, old, answer.lang, is_first=place == 0)
     return text
@@ -82,9 +88,7 @@ def escaped(prose: str) -> str:
 def with_risks(prose: str, lang: Language) -> str:
     """Each fix's risk as a badge."""
     for risk, words in RISKS.items():
-        prose = prose.replace(
-            f" · {say_answer('risk', lang, risk=words[lang])}", f" {badge(words[lang], f'risk-{risk}')}"
-        )
+        prose = prose.replace(f" · {say_answer('risk', lang, risk=words[lang])}", f" {risk_badge(risk, lang)}")
     return prose
 
 
@@ -95,21 +99,16 @@ def with_links(prose: str, known: Iterable[Evidence]) -> str:
 
 
 def with_diff(text: str, fix: Fix, old: str, lang: Language, is_first: bool) -> str:
-    """The text with what changes in the user's command, above the command to copy. To a text that shows no such command (a
-    model's), the first fix's is added."""
+    """The text with what changes in the user's command, above the command to copy; of a file its changed lines alone. To a
+    text that shows no such command (a model's), the first fix's is added."""
     if not fix.patched_command:
         return text
-    block = in_code(fix.patched_command)
+    block = "\n".join(patched_block(old, fix.patched_command))
     new = "\n".join(line for line in fix.patched_command.splitlines() if not line.startswith("#"))
-    shown = f"{diff(old, new)}\n\n{block}"
+    shown = block if changes_of_file(old, fix.patched_command) else f"{diff(old, new)}\n\n{block}"
     if block not in text:
         return f"{text}\n\n{say_answer('patched', lang)}:\n\n{shown}" if is_first else text
     return text.replace(block, shown, 1)
-
-
-def in_code(command: str) -> str:
-    """A command as answers show it."""
-    return f"```bash\n{command}\n```"
 
 
 def diff(old: str, new: str) -> str:
@@ -124,17 +123,21 @@ def diff(old: str, new: str) -> str:
 
 def others(answer: Answer) -> str:
     """The fixes of the other candidates, each of which opens: the first is not always the right one."""
-    rest = [d for d in answer.diagnoses[1:] if d.fixes]
-    rows = [group(f"{d.title} · {round(100 * d.confidence)} %", fixes(d.fixes, answer.lang), "other") for d in rest]
+    rest, old = [d for d in answer.diagnoses[1:] if d.fixes], own_command(answer.evidence)
+    rows = [
+        group(f"{d.title} · {round(100 * d.confidence)} %", fixes(d.fixes, old, answer.lang), "other") for d in rest
+    ]
     return group(say("others", answer.lang, n=len(rows)), "".join(rows)) if rows else ""
 
 
-def fixes(listed: Iterable[Fix], lang: Language) -> str:
-    """Fixes as HTML on one line: title with its risk, text, commands; of the user's own command what it becomes."""
+def fixes(listed: Iterable[Fix], old: str, lang: Language) -> str:
+    """Fixes as HTML on one line: title with its risk, text, commands; of the user's own command what it becomes, of a file
+    that holds it what changes there."""
     items = []
     for fix in listed:
-        risk = "" if fix.risk == "read-only" else f" {badge(RISKS[fix.risk][lang], f'risk-{fix.risk}')}"
-        commands = [fix.patched_command] if fix.patched_command else fix.commands
+        risk = "" if fix.risk == "read-only" else f" {risk_badge(fix.risk, lang)}"
+        patched = fix.patched_command and (changes_of_file(old, fix.patched_command) or fix.patched_command)
+        commands = [patched] if patched else fix.commands
         shown = "".join(f"<pre>{one_line(command)}</pre>" for command in commands)
         items.append(f"<li><b>{html.escape(fix.title)}</b>{risk}<p>{one_line(fix.text)}</p>{shown}</li>")
     return f"<ol>{''.join(items)}</ol>"
