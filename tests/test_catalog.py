@@ -129,6 +129,11 @@ DERIVED = {
     "vllm/config/model.py": """
         from typing import Literal
         ModelDType = Literal["auto", "half"]
+        class Level(IntEnum):
+            O0 = 0
+            O2 = 2
+        class Backend(Enum):
+            FLASH = "package.Flash"
         @config
         @dataclass
         class ModelConfig:
@@ -137,6 +142,8 @@ DERIVED = {
             max_model_len: int = Field(default=None, gt=0)
             hf_token: bool | str | None = None
             kinds: ClassVar[int] = 3
+            level: Level = Level.O2
+            backend: Backend | None = None
     """,
     "vllm/config/cache.py": """
         from dataclasses import field
@@ -173,6 +180,8 @@ DERIVED = {
                 group.add_argument("--dtype", **model_kwargs["dtype"])
                 group.add_argument("--max-model-len", **model_kwargs["max_model_len"])
                 group.add_argument("--hf-token", **model_kwargs["hf_token"])
+                group.add_argument("--optimization-level", **model_kwargs["level"])
+                group.add_argument("--attention-backend", **model_kwargs["backend"])
                 cache_kwargs = get_kwargs(CacheConfig)
                 cache_kwargs["algo"]["choices"].remove("builtin")
                 group.add_argument("--enable-prefix-caching", **{**cache_kwargs["enable_prefix_caching"], "default": None})
@@ -233,6 +242,10 @@ ANNOTATED = {
         import msgspec
         from sglang.srt.arg_utils import A, Arg
         CHOICES = ["auto", "pt"]
+        class Backend:
+            FULL = "full"
+            DISABLED = "disabled"
+            ALL = (FULL, DISABLED)
         class Model(msgspec.Struct):
             _NS_PATH = "model"
             model_path: A[str, Arg(help="Weights.", aliases=["--model"])]
@@ -241,6 +254,9 @@ ANNOTATED = {
             cuda_graph_bs: A[Optional[List[int]], "Sizes."] = None
             device: A[Literal["cuda", "cpu"], "Device."] = "cuda"
             tp_size: A[int, Arg(help="Ranks.", cli_name="--tensor-parallel-size", aliases=["--tp-size"])] = 1
+            graph_backend: A[Optional[str], Arg(help="Backend.", choices=Backend.ALL)] = None
+            tool_call_parser: Optional[str] = None
+            sampling_backend: Optional[str] = "pytorch"
             grpc_mode: A[bool, "(Deprecated, use --smg-grpc-mode) Legacy."] = False
             hidden: A[int, Arg(no_cli=True)] = 0
             unannotated: int = 0
@@ -253,6 +269,8 @@ ANNOTATED = {
                 add_cli_args_from_dataclass(parser, ServerArgs)
                 names = _parsers()
                 parser.add_argument("--tool-call-parser", choices=["auto"] + names, default=_declared("x"))
+                parser.add_argument("--sampling-backend", default=_declared_default("sampling_backend"))
+                parser.add_argument("--reasoning-parser", default=_declared_default("tool_call_parser"))
                 parser.add_argument("--disable-cuda-graph", action=DeprecatedStoreTrueAction, new_flag="--other")
                 parser.add_argument("--enable-x-moe", action=DeprecatedAction, help="gone")
         def _parsers():
@@ -348,6 +366,12 @@ def test_reads_options_derived_from_configuration_classes(tmp_path: Path) -> Non
     assert {name for name, option in found.items() if option.deprecated} == {"--calculate-kv-scales", "--old", "-o"}
 
 
+def test_an_enum_of_numbers_is_written_by_its_values_and_any_other_by_its_names(tmp_path: Path) -> None:
+    found = options_of(tmp_path, DERIVED, "vllm", "0.33.0")
+    assert found["--optimization-level"] == Option(("--optimization-level",), default="2", choices=("0", "2"))
+    assert found["--attention-backend"].choices == ("FLASH",)
+
+
 def test_reads_options_made_in_a_loop_over_fields(tmp_path: Path) -> None:
     found = options_of(tmp_path, DERIVED, "vllm", "0.33.0")
     assert {"--chat-template", "--port", "--middleware", "--log-error-stack", "-asc"} <= set(found)
@@ -366,6 +390,10 @@ def test_reads_annotated_fields(tmp_path: Path) -> None:
     assert found["--tp-size"].names == ("--tensor-parallel-size", "--tp-size")
     assert found["--tool-call-parser"].choices == ("auto", "llama3", "qwen")
     assert found["--tool-call-parser"].default == "expr:_declared('x')"
+    assert found["--sampling-backend"].default == "pytorch"
+    assert found["--reasoning-parser"].default is None
+    assert found["--disable-cuda-graph"].default == "false"
+    assert found["--graph-backend"].choices == ("disabled", "full")
     assert {n for n, o in found.items() if o.deprecated} == {"--grpc-mode", "--disable-cuda-graph", "--enable-x-moe"}
     assert not {"--hidden", "--unannotated"} & set(found)
 

@@ -40,6 +40,12 @@ CONVERSIONS: dict[str, Callable[..., Any]] = {
 Extension = Callable[["Evaluator", ast.Call, Any, Scope], Any]
 
 
+def constants(owner: Class) -> dict[str, Any]:
+    """The plain values that the body of a class gives names to, which later lines of it may use."""
+    found = {target: value for target, value in map(assignment, owner.node.body) if isinstance(value, ast.Constant)}
+    return {name: node.value for name, node in found.items()}
+
+
 class Evaluator:
     """Evaluates expressions over one release. `calls` is asked first about every call, and answers None to decline."""
 
@@ -118,8 +124,8 @@ class Evaluator:
             for node in each.node.body:
                 target, value = assignment(node)
                 if target == name and value is not None:
-                    found = self.default(value, Scope(each.module, depth=depth + 1))
-                    return Member(each.name, name, found) if self.is_enum(each) else found
+                    found = self.default(value, Scope(each.module, constants(each), depth + 1))
+                    return Member(each.name, name, found, self.is_plain(each)) if self.is_enum(each) else found
                 if isinstance(node, ast.FunctionDef) and node.name == name:
                     return Function(each.module, node, owner)
         return Unknown(f"{owner.name}.{name}")
@@ -133,10 +139,17 @@ class Evaluator:
                 if isinstance(found, Class):
                     yield from self.lineage(found, depth + 1)
 
+    def bases(self, owner: Class) -> set[str]:
+        """The names of all bases of a class."""
+        return {ast.unparse(base).rpartition(".")[2] for each in self.lineage(owner) for base in each.node.bases}
+
     def is_enum(self, owner: Class) -> bool:
         """Whether the class derives from one of the standard enums."""
-        texts = {ast.unparse(base) for each in self.lineage(owner) for base in each.node.bases}
-        return any(text.rpartition(".")[2] in ("Enum", "IntEnum", "StrEnum", "Flag") for text in texts)
+        return bool(self.bases(owner) & {"Enum", "IntEnum", "StrEnum", "Flag"})
+
+    def is_plain(self, owner: Class) -> bool:
+        """Whether an enum's members are texts or whole numbers themselves."""
+        return bool(self.bases(owner) & {"str", "StrEnum", "int", "IntEnum"})
 
     def members(self, owner: Class) -> list[Any]:
         """The members of an enum, in order; an iterated class that is no enum raises TypeError."""

@@ -9,6 +9,7 @@ from typing import Any
 from kb.catalog.evaluate import Evaluator
 from kb.catalog.hints import Field, Hint, fields_of, read_hint
 from kb.catalog.values import Class, Scope, Unknown
+from kb.catalog.wheel import Module
 
 
 def kwargs_of(evaluator: Evaluator, owner: Any) -> Any:
@@ -54,13 +55,17 @@ def value_kwargs(hint: Hint, none: bool = True) -> dict[str, Any]:
 
 def annotated_options(evaluator: Evaluator, owner: Class) -> Iterator[tuple[list[str], dict[str, Any]]]:
     """Names and keyword arguments of what SGLang derives from `A[type, Arg(…)]` annotations (0.5.12 and later)."""
-    namespaces = evaluator.find(owner.module, "_INPUT_NAMESPACES")
-    owners = [each for each in namespaces if isinstance(each, Class)] if isinstance(namespaces, list) else [owner]
-    for each in owners:
+    for each in namespaces_of(evaluator, owner):
         for one in fields_of(evaluator, each):
             found = annotated_option(evaluator, one)
             if found is not None:
                 yield found
+
+
+def namespaces_of(evaluator: Evaluator, owner: Class) -> list[Class]:
+    """The classes that declare the fields: the namespaces of 0.5.20 and later, else the class itself."""
+    namespaces = evaluator.find(owner.module, "_INPUT_NAMESPACES")
+    return [each for each in namespaces if isinstance(each, Class)] if isinstance(namespaces, list) else [owner]
 
 
 def annotated_option(evaluator: Evaluator, one: Field) -> tuple[list[str], dict[str, Any]] | None:
@@ -83,6 +88,16 @@ def annotated_option(evaluator: Evaluator, one: Field) -> tuple[list[str], dict[
         if "bool" in hint.kinds and hint.kinds <= {"bool", "None"}:
             given["action"] = "store_true"
     return names, given
+
+
+def declared_default(evaluator: Evaluator, module: Module, name: Any) -> Any:
+    """The default of a field of ServerArgs, which SGLang's `_declared_default(name)` looks up (0.5.20 and later)."""
+    owner = evaluator.find(module, "ServerArgs")
+    for each in namespaces_of(evaluator, owner) if isinstance(owner, Class) else ():
+        for one in fields_of(evaluator, each):
+            if one.name == name and one.default is not None:
+                return evaluator.default(one.default, Scope(one.owner.module))
+    return Unknown(f"_declared_default({name!r})")
 
 
 def called(node: ast.Call) -> str:

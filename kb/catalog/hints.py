@@ -85,11 +85,8 @@ def _read_name(evaluator: Evaluator, node: ast.Name | ast.Attribute, scope: Scop
     found = evaluator.value(node, scope)
     hint.kinds.add("enum" if isinstance(found, Class) and evaluator.is_enum(found) else "other")
     if isinstance(found, Class) and evaluator.is_enum(found):
-        # An enum of strings is written by its values, any other by its members' names.
-        texts = any(
-            ast.unparse(base) in ("str", "StrEnum") for each in evaluator.lineage(found) for base in each.node.bases
-        )
-        hint.literals += [member.value if texts else member.name for member in evaluator.members(found)]
+        # An enum of strings or whole numbers is written by its values, any other by its members' names.
+        hint.literals += [member.value if member.plain else member.name for member in evaluator.members(found)]
 
 
 def alias_of(evaluator: Evaluator, node: ast.expr, scope: Scope) -> tuple[ast.expr, Scope] | None:

@@ -112,6 +112,12 @@ def takes_any_case(engine: str, name: str) -> bool:
     return name in _raw()["any-case"][engine]
 
 
+def takes_class(engine: str, release: str, name: str) -> bool:
+    """Whether a flag takes, beside its listed values, the dotted name of a class."""
+    releases = _raw()["class"][engine].get(name)
+    return releases is not None and inside(release, releases)
+
+
 @dataclass(frozen=True, slots=True)
 class Default:
     """A default as it takes effect. `parser` is what the parser says, None for nothing."""

@@ -61,7 +61,7 @@ def shown(value: Any) -> str | None:
     if isinstance(value, Unknown):
         return f"expr:{value.text}"
     if isinstance(value, Member):
-        return value.value if isinstance(value.value, str) else f"{value.owner}.{value.name}"
+        return shown(value.value) if value.plain or isinstance(value.value, str) else f"{value.owner}.{value.name}"
     if isinstance(value, (Class, Function)):
         return f"expr:{value.node.name}"
     return json.dumps(value, default=str)
@@ -75,6 +75,8 @@ def says_deprecated(text: Any) -> bool:
 def default_of(action: str, given: dict[str, Any]) -> str | None:
     if "default" in given:
         return shown(given["default"])
+    if action.endswith("StoreTrueAction"):
+        return "false"
     return {"store_true": "false", "store_false": "true"}.get(action)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kb.catalog.evaluate import Evaluator
-from kb.catalog.fields import annotated_options, kwargs_of
+from kb.catalog.fields import annotated_options, declared_default, kwargs_of
 from kb.catalog.options import Option, make_option
 from kb.catalog.values import Class, Function, Scope, Unknown, bound
 from kb.catalog.wheel import Module, Sources
@@ -218,7 +218,7 @@ def parser_call(reading: Reading, parser: Parser, name: str, node: ast.Call, sco
     names = [each for each in evaluator.items(node.args, scope) if isinstance(each, str)]
     given: dict[str, Any] = {}
     for keyword in sorted(node.keywords, key=lambda each: each.arg is not None):
-        value = evaluator.value(keyword.value, scope)
+        value = argument_value(evaluator, keyword.value, scope)
         if keyword.arg is not None:
             # An action is named by its class; what the class does is not followed.
             given[keyword.arg] = (
@@ -228,6 +228,13 @@ def parser_call(reading: Reading, parser: Parser, name: str, node: ast.Call, sco
             given.update(value)
     add_option(reading, names, given)
     return parser
+
+
+def argument_value(evaluator: Evaluator, node: ast.expr, scope: Scope) -> Any:
+    """What an argument of `add_argument` comes to."""
+    if isinstance(node, ast.Call) and ast.unparse(node.func) == "_declared_default":
+        return declared_default(evaluator, scope.module, evaluator.value(node.args[0], scope))
+    return evaluator.value(node, scope)
 
 
 def add_option(reading: Reading, names: list[str], given: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from kb.catalog.history import ENGINES, Entry, History, load
-from kb.catalog.notes import Note, note_for, takes_any_case
+from kb.catalog.notes import Note, note_for, takes_any_case, takes_class
 from kb.catalog.releases import is_release, place, release_key, same_minor
 
 Kind = Literal["flag", "env", "choice", "command"]
@@ -27,6 +27,7 @@ ALWAYS = ("--help", "-h")
 NAMES = {"vllm": "vLLM", "sglang": "SGLang"}
 # What a shell or a template puts in later is not a value to check, nor are lists and JSON.
 OPEN_VALUE = re.compile(r"[$`{}<>\[\],]|^$|^None$")
+CLASS_NAME = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +233,8 @@ def judge_values(history: History, at: int, release: str, entry: Entry, use: Use
         same = value.upper().replace("-", "_") if takes_any_case(history.engine, entry.name) else value
         upper = {each.upper().replace("-", "_") for each in accepted} if same != value else accepted
         if OPEN_VALUE.search(value) or value in accepted or same in upper:
+            continue
+        if CLASS_NAME.fullmatch(value) and takes_class(history.engine, release, entry.name):
             continue
         return judge_choice(history, at, release, entry, use, value)
     return None

@@ -59,11 +59,12 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A member of an enum."""
+    """A member of an enum; `plain` is one that is a text or a whole number itself."""
 
     owner: str
     name: str
     value: Any
+    plain: bool = False
 
 
 def assignment(node: ast.stmt) -> tuple[str, ast.expr | None]:
