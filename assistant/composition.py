@@ -13,7 +13,9 @@ from assistant.diagnosis import Verdict
 from assistant.fixes import NOTHING_GIVEN, Engine, fixes_for, release_sentence
 from assistant.grounding import ground
 from assistant.hypotheses import Hypothesis
+from assistant.packages import installed_packages
 from assistant.refused_flags import refused_flags_fix
+from assistant.required_packages import required_packages_fix
 from assistant.signals import Signals, model_in
 from assistant.types import Answer, ComputedValue, Diagnosis, Evidence, EvidenceKind, Question, RuledOut
 from assistant.wording import say
@@ -128,6 +130,8 @@ def compose_diagnosed(
     ]
     diagnoses[0] = with_sizes(diagnoses[0], sizes)
     diagnoses[0] = with_refused_flags(diagnoses[0], signals, engine, ledger, lang)
+    installed = installed_packages(signals.packages, facts)
+    diagnoses = [with_required_packages(d, library.get(d.id), engine, installed, ledger, lang) for d in diagnoses]
     out = tuple(RuledOut(h.document.id, f"{r.when}") for h, r in ruled_out)
     diagnoses[0] = replace(diagnoses[0], ruled_out=out)
     top, document = ranked[0][0], library.get(ranked[0][0].document.id, lang)
@@ -183,6 +187,24 @@ def with_refused_flags(
     cite = ledger.cite("document", f"kb/data/flags/{engine.name}.json", f"{fix.title}\n{fix.text}")
     rest = (replace(each, patched_command=None) for each in diagnosis.fixes)  # these would keep the refused flags
     return replace(diagnosis, fixes=(replace(fix, cites=(cite,)), *rest))
+
+
+def with_required_packages(
+    diagnosis: Diagnosis,
+    document: Document,
+    engine: Engine,
+    installed: Mapping[str, str],
+    ledger: Ledger,
+    lang: Language,
+) -> Diagnosis:
+    """The diagnosis with the versions that this release requires: before its other fixes where an installed one is known not to
+    fit, else behind them."""
+    found = required_packages_fix(document, engine, installed, lang) if document.requires else None
+    if found is None:
+        return diagnosis
+    cite = ledger.cite("document", "kb/data/requirements.tsv", f"{found.fix.title}\n{found.fix.text}")
+    own = (replace(found.fix, cites=(cite,)),)
+    return replace(diagnosis, fixes=(*own, *diagnosis.fixes) if found.is_unmet else (*diagnosis.fixes, *own))
 
 
 def unknown_line(signals: Signals, lang: Language) -> str:

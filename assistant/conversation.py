@@ -155,6 +155,7 @@ def recall(memory: Memory, signals: Signals) -> Signals:
         release=signals.release or (before.release if same else ""),
         command=signals.command or before.command,
         values={**before.values, **signals.values},
+        packages=before.packages | signals.packages,
         platforms=before.platforms | signals.platforms,
     )
     if memory.kind == "new" or signals.has_log or any(m.role == "cause" for m in signals.matches):

@@ -16,7 +16,7 @@ from kb.types import Document
 from probes.scanner import Match, RootException
 
 COMPLAINT = re.compile(
-    r"(?i)\b(slow|slower|crash\w*|die[sd]?|dead|kill\w*|fail\w*|errors?|exception|oom|out of memory|stuck|hang\w*|hung|freez\w*|"
+    r"(?i)\b(slow|slower|crawl(?:s|ing|ed)?|crash\w*|die[sd]?|dead|kill\w*|fail\w*|errors?|exception|oom|out of memory|stuck|hang\w*|hung|freez\w*|"
     r"refus\w*|can(?:no|')t|won't|doesn't|not work\w*|broken|garbage|gibberish|repeat\w*|timeouts?|time[sd]? out|drop(?:s|ped)|(?:is|goes|went) down|stop(?:s|ped) (?:answering|responding|working)|unresponsive|"
     r"unreadable|than (?:it|they) should|(?:third|half|quarter|fraction) of (?:the|its|their) \w+|(?:holds?|gives?|returns?|comes?|came) (?:no|nothing|empty|back empty)|"
     r"nothing (?:comes|came) back|no (?:answer|reply|response|result)s?|"

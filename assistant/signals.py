@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from assistant.hardware import capability_said
+from assistant.packages import listed_packages
 from assistant.platforms import platforms_in
 from assistant.stages import stopped_at
 from kb.catalog.written import file_in, shell_of
@@ -100,6 +101,8 @@ class Signals:
     """Whether every log that has an error line shows, behind its last one, a server that is up."""
     is_ours: bool = True
     """Whether any line of the logs may come from a server of this field: its libraries, GPUs, drivers, Python, a container."""
+    packages: dict[str, str] = field(default_factory=dict)
+    """The versions of packages that the logs list (`assistant.required_packages`)."""
     platforms: frozenset[str] = frozenset()
     """What the words, the command and the logs name that some documents are about alone (`assistant.platforms`)."""
     names_cause: bool = False
@@ -144,6 +147,7 @@ def read_signals(question: str, logs: dict[str, str], reports: Sequence[ScanRepo
         or is_known
         or (not is_foreign and any(PYTHON.search(t) for t in logs.values())),
         has_errors=has_errors,
+        packages=listed_packages([question, *logs.values()]),
         platforms=platforms_in([question, command, *logs.values()]),
     )
 

@@ -60,6 +60,12 @@ WORDING: dict[str, dict[Language, str]] = {
         "zh": "已删去缺乏依据的内容：{what}",
     },
     "lexical_only": {"en": "Search was lexical alone: {why}", "zh": "仅使用了关键词检索：{why}"},
+    "required_title": {"en": "Install what {release} requires: {what}", "zh": "安装 {release} 要求的版本：{what}"},
+    "required": {"en": "- {release} requires `{name}{said}`.", "zh": "- {release} 要求 `{name}{said}`。"},
+    "required_but": {
+        "en": "- `{name}` {version} is installed, {release} requires `{name}{said}`.",
+        "zh": "- 已安装的 `{name}` 是 {version}，{release} 要求 `{name}{said}`。",
+    },
     "refused_title": {"en": "{what}", "zh": "{what}"},
     "refused_not_yet": {
         "en": "`{name}` needs {since} or newer: upgrade, or drop it",

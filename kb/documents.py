@@ -154,6 +154,7 @@ def parse_document(text: str, path: str) -> Document:
         family=meta.get("family", ""),
         section=_strings(meta, "section", path),
         engines=_strings(meta, "engines", path),
+        requires=_strings(meta, "requires", path),
         aliases=_strings(meta, "aliases", path),
         symptoms=_strings(meta, "symptoms", path),
         summary="\n".join(lines[:first]).strip(),

@@ -53,6 +53,8 @@ _GENERIC = frozenset(
         "推理框架",
         "模型服务",
         "inference server",
+        "ai server",
+        "ai service",
         "inference engine",
         "model serving",
         "llm serving",

@@ -71,6 +71,7 @@ class Document:
     family: str = ""
     section: tuple[str, ...] = ()
     engines: tuple[str, ...] = ()
+    requires: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     symptoms: tuple[str, ...] = ()
     summary: str = ""
