@@ -39,6 +39,8 @@ RELEASES = (
     *(f"sglang=={v}" for v in ("0.3.6", "0.4.6", "0.5.3", "0.5.9", "0.5.16", "0.5.23")),
 )
 REASONS = {
+    ("vllm", "--mm-processor-device", "auto"): "the list ends with the machine's own device, so the record has none",
+    ("vllm", "--mm-processor-device", "cpu"): "likewise",
     ("sglang", "--sampling-backend", "token_oracle"): "a choice only where SGLANG_KV_CANARY_ENABLE_TOKEN_ORACLE is set",
 }
 
@@ -116,11 +118,10 @@ def compare_option(history: History, at: int, entry: Entry, option: Mapping[str,
         found.deprecated.append(f"{entry.name}: {'deprecated' if said else 'not deprecated'}, recorded otherwise")
     accepted = entry.accepted(at)
     listed = option["choices"] if option["choices"] is not None else option["listed"]
-    theirs = (
-        None if listed is None else {str(shown(each)) for each in listed if each is not None and "," not in str(each)}
-    )
+    texts = {str(shown(each)) for each in listed or ()}
+    theirs = {each for each in texts if each != "None" and "," not in each}
     ours = None if accepted is None else accepted - {"None"}
-    wrong = {*option["refused"]} | ((theirs or set()) ^ (ours or set()) if theirs and theirs != ours else set())
+    wrong = {*option["refused"]} | (theirs ^ (ours or set()) if theirs else set())
     for value in sorted(wrong):
         reason = REASONS.get((history.engine, entry.name, value))
         place = found.excused if reason else found.choices
