@@ -143,7 +143,7 @@ def flags_of(diagnosis: Diagnosis, place: int) -> set[str]:
 def recall(memory: Memory, signals: Signals) -> Signals:
     """The signals of a follow-up with those of the turns before.
 
-    Engine, release, command, values and platforms stay known. Error lines of before count as long as no newer log was given.
+    Engine, release, command, values and packages stay known. Error lines of before count as long as no newer log was given.
     """
     if not memory.turns:
         return signals
@@ -156,7 +156,6 @@ def recall(memory: Memory, signals: Signals) -> Signals:
         command=signals.command or before.command,
         values={**before.values, **signals.values},
         packages=before.packages | signals.packages,
-        platforms=before.platforms | signals.platforms,
     )
     if memory.kind == "new" or signals.has_log or any(m.role == "cause" for m in signals.matches):
         return told

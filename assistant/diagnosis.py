@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from assistant.hypotheses import Hypothesis, specificity
-from assistant.platforms import is_elsewhere
 from assistant.signals import Signals
 from assistant.symptoms import kinds_of, likeness
 from assistant.types import AnswerStatus
@@ -58,13 +57,10 @@ FAULT_COVERAGE, HOWTO_COVERAGE = 0.55, 0.45
 CLOSEST_COVERAGE = 0.25
 # A complaint without a log is answered where it says a state in six words or more and a fault covers half of them; with fewer
 # words or less of them covered, the vague cases of the evaluation were answered too.
-TOLD_COVERAGE, TOLD_WORDS = 0.5, 6
+TOLD_COVERAGE, TOLD_WHOLLY, TOLD_WORDS = 0.5, 0.8, 6
 STATES = frozenset({"wrong output", "hang", "slow", "memory"})  # "it crashed" alone tells nothing
 # Over 90 blind reports right at 1 rose by 4 with 0.2, and by no more with 0.3.
 ALIKE = 0.2
-# How far a how-to stands behind where something fails, and a document about a platform that nobody names: chosen on the 626
-# cases of the evaluation, where the second made 4 right and 1 wrong.
-WAY_BEHIND, ELSEWHERE = 0.15, 0.3
 SUPPORTED = 0.1  # what a reading that speaks for a document adds to how near it is
 DECISIVE = 0.30
 TELLING_TERMS = 5
@@ -155,7 +151,7 @@ def judge(
         return Verdict("healthy", ranked)
     asks_way = asks_how(question) and not failing and not ASKS_REMEDY.search(question)
     kinds = kinds_of(question)
-    near = nearest(hypotheses, coverages, signals, kinds, failing)
+    near = nearest(hypotheses, coverages, signals, kinds)
     told = topic.is_telling or is_told(question, near, kinds, topic)
     if signals.names_cause or (signals.has_log and failing and told and not asks_way):
         return closest(near, ranked)
@@ -172,12 +168,16 @@ def judge(
 
 
 def is_told(question: str, near: Sequence[tuple[Hypothesis, float]], kinds: frozenset[str], topic: Topic) -> bool:
-    """Whether words without a specific term still tell a fault: six words or more that say which state it is in, and the nearest
-    fault, of the same kind of trouble, covers half of them."""
-    if not (kinds & STATES and near and topic.terms) or topic.is_foreign or len(set(tokenize(question))) < TOLD_WORDS:
+    """Whether words without a specific term still tell a fault: six words or more that say what kind of trouble it is, not that
+    it crashed alone, and the nearest fault, of the same kind, covers half of them; most of them where the kind is no state."""
+    if (
+        not (kinds - {"crash"} and near and topic.terms)
+        or topic.is_foreign
+        or len(set(tokenize(question))) < TOLD_WORDS
+    ):
         return False
     document, covered = near[0][0].document, near[0][1]
-    return covered >= TOLD_COVERAGE and likeness(kinds, document) > 0
+    return covered >= (TOLD_COVERAGE if kinds & STATES else TOLD_WHOLLY) and likeness(kinds, document) > 0
 
 
 def first_found(hypotheses: Sequence[Hypothesis]) -> Verdict:
@@ -205,27 +205,18 @@ def nearest(
     coverages: Sequence[float],
     signals: Signals,
     kinds: frozenset[str],
-    failing: bool,
 ) -> list[tuple[Hypothesis, float]]:
     """What the search brought up and could be the cause, with how much of the question it covers: best hit first, the
     readings for and against it counted. Lines that only go along with a fault do not count here: they are in every log. Nor do
-    documents of the other engine alone, where the engine is known. What tells of the same kinds of trouble comes before; where
-    something is `failing`, a fault before a way; what is about a platform that nobody named, behind."""
+    documents of the other engine alone, where the engine is known. What tells of the same kinds of trouble comes before."""
     found = [
         (h, c) for h, c in zip(hypotheses, coverages, strict=False) if is_near(h) and is_of(h.document, signals.engine)
     ]
 
-    def behind(hypothesis: Hypothesis, covered: float) -> float:
-        is_way = failing and hypothesis.document.kind != "fault"
-        elsewhere = ELSEWHERE * is_elsewhere(hypothesis.document, signals.platforms)
-        return (
-            elsewhere
-            + WAY_BEHIND * is_way
-            - ALIKE * likeness(kinds, hypothesis.document)
-            - nearness(hypothesis, covered)
-        )
+    def worth(hypothesis: Hypothesis, covered: float) -> float:
+        return ALIKE * likeness(kinds, hypothesis.document) + nearness(hypothesis, covered)
 
-    return sorted(found, key=lambda pair: behind(*pair))
+    return sorted(found, key=lambda pair: -worth(*pair))
 
 
 def is_of(document: Document, engine: str) -> bool:

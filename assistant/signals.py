@@ -10,7 +10,6 @@ from typing import Any
 
 from assistant.hardware import capability_said
 from assistant.packages import listed_packages
-from assistant.platforms import platforms_in
 from assistant.stages import stopped_at
 from kb.catalog.written import file_in, shell_of
 from kb.expressions import number
@@ -103,8 +102,6 @@ class Signals:
     """Whether any line of the logs may come from a server of this field: its libraries, GPUs, drivers, Python, a container."""
     packages: dict[str, str] = field(default_factory=dict)
     """The versions of packages that the logs list (`assistant.required_packages`)."""
-    platforms: frozenset[str] = frozenset()
-    """What the words, the command and the logs name that some documents are about alone (`assistant.platforms`)."""
     names_cause: bool = False
     """Whether the logs speak of serving and have an error line that is no known wrapper of another."""
 
@@ -148,7 +145,6 @@ def read_signals(question: str, logs: dict[str, str], reports: Sequence[ScanRepo
         or (not is_foreign and any(PYTHON.search(t) for t in logs.values())),
         has_errors=has_errors,
         packages=listed_packages([question, *logs.values()]),
-        platforms=platforms_in([question, command, *logs.values()]),
     )
 
 

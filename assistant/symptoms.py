@@ -15,7 +15,7 @@ KINDS = MappingProxyType(
         r"|not determinis|random text|乱码|感叹号|胡言乱语|答非所问|重复输出|无限重复|一直重复|停不下来|输出(?:不对|错误|异常|全是)|掉点|精度|不一致|结果不同",
         "hang": r"\bhang|\bhung|\bfreez|\bfroze|\bstuck|\bstall|never (?:comes?|gets?|returns?|finish|ends?|ready|starts?)|nothing happens|no progress|waits? forever|deadlock"
         r"|sits? (?:there|in|at)|does not (?:return|come back|move)|卡(?:住|死|在|主)|不动|没反应|无响应|不响应|一直(?:等|停|卡)|挂起",
-        "slow": r"\bslow|latency|tok(?:en)?s?/s|throughput|\bttft|\btpot|first token|times (?:slower|longer)|fewer (?:tokens|requests)|of the speed|idle|utili[sz]ation (?:is )?(?:low|only|at)"
+        "slow": r"\bslow|\bcrawl|latency|tok(?:en)?s?/s|throughput|\bttft|\btpot|first token|times (?:slower|longer)|fewer (?:tokens|requests)|of the speed|idle|utili[sz]ation (?:is )?(?:low|only|at)"
         r"|takes? (?:\d+|minutes|ages|long|hours)|慢|吞吐|延迟|首(?:字|个? ?token)|利用率(?:低|只有)|毫秒",
         "memory": r"out of memory|\boom\b|memory (?:grow|leak|increas|full|runs)|\bleak|eats (?:all )?(?:the )?(?:ram|memory)|显存(?:不足|不够|溢出|满)|内存(?:满|不足|涨|泄漏|一直)|爆(?:显存|内存)",
         "crash": r"\bcrash|\bdie[sd]?\b|\bdead\b|segfault|segmentation|core dump|\bkilled\b|illegal memory|falls? over|崩|挂了|退出|段错误|被杀|核心转储",

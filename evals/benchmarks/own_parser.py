@@ -205,7 +205,7 @@ def parser_of(form: Callable[[str, Path], None], engine: str, folder: Path) -> a
     ) -> None:
         raise Shown(parser)
 
-    argparse._HelpAction.__call__ = show  # type: ignore[method-assign]
+    argparse._HelpAction.__call__ = show  # type: ignore[method-assign, assignment]
     try:
         form(engine, folder)
     except Shown as found:
@@ -223,7 +223,11 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
     real = importlib.metadata.version
     # `+cpu` is what vLLM's builds without CUDA call themselves; without any platform 0.33 builds no parser.
     own = release + ("+cpu" if engine == "vllm" else "")
-    importlib.metadata.version = lambda name: own if name == engine else real(name)
+
+    def version(distribution_name: str) -> str:
+        return own if distribution_name == engine else real(distribution_name)
+
+    importlib.metadata.version = version
     found: dict[str, Any] = {}
     for form in FORMS[engine]:
         try:
