@@ -33,7 +33,12 @@ from kb.catalog.options import says_deprecated, shown
 from kb.catalog.status import ALWAYS
 
 CHILD = Path(__file__).with_name("own_parser.py")
-STUBS = ("vllm._C", "vllm._moe_C", "vllm._rocm_C", "triton", "sgl_kernel", "flashinfer", "torchvision", "torchaudio")
+COMPILED = ("torchvision", "torchaudio")
+STUBS = {
+    "vllm": ("vllm._C", "vllm._moe_C", "vllm._rocm_C", *COMPILED),
+    "sglang": ("sgl_kernel", "flashinfer", "triton", *COMPILED),
+}
+"""vLLM and torch do without Triton where it is missing, and fail with an empty one; SGLang, and vLLM up to 0.5, import it."""
 RELEASES = (
     *(f"vllm=={v}" for v in ("0.4.3", "0.6.3.post1", "0.8.5", "0.10.2", "0.14.1", "0.20.2", "0.26.0", "0.33.0")),
     *(f"sglang=={v}" for v in ("0.3.6", "0.4.6", "0.5.3", "0.5.9", "0.5.16", "0.5.23")),
@@ -134,11 +139,11 @@ def is_open(recorded: str | None) -> bool:
 
 
 def ask(
-    python: str, engine: str, release: str, folder: Path, in_front: str = "", stubs: Iterable[str] = STUBS
+    python: str, engine: str, release: str, folder: Path, in_front: str = "", more: Iterable[str] = ()
 ) -> dict[str, Any]:
     """What own_parser.py prints for a release. Raises RuntimeError with the last line of what it complains about."""
     history = load(engine)
-    given = json.dumps({"stubs": [*stubs], "values": recorded_values(history, history.index(release))})
+    given = json.dumps({"stubs": [*STUBS[engine], *more], "values": recorded_values(history, history.index(release))})
     quiet = {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
     done = subprocess.run(
         [python, str(CHILD), engine, release, str(folder.absolute())],
@@ -187,11 +192,11 @@ def main() -> int:
     given = parser.parse_args()
     columns = ("in help", "names", "hidden", "missing", "extra", "choices", "defaults", "deprec.", "excused")
     print(f"{'release':20}", *(f"{each:>8}" for each in columns), "  replaced by empty modules")
-    worst, stubs = 0, (*STUBS, *given.stub)
+    worst = 0
     for requirement in given.releases:
         engine, _, release = requirement.partition("==")
         try:
-            answer = ask(given.python, engine, release, given.folder / engine / release, given.path, stubs)
+            answer = ask(given.python, engine, release, given.folder / engine / release, given.path, given.stub)
         except RuntimeError as error:
             answer = {"forms": {"all": {"error": str(error)}}, "stubbed": []}
         worst = max(worst, report(requirement, answer, given.verbose))
