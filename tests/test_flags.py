@@ -720,3 +720,19 @@ def test_each_engine_is_read_only_when_it_is_asked_about() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "1"
+
+
+@pytest.mark.parametrize(
+    ("command", "release", "patched"),
+    [
+        ("--limit-mm-per-prompt image=4", "0.10.0", "--limit-mm-per-prompt '{\"image\":4}'"),
+        ("--limit-mm-per-prompt=image=4,video=1", "0.33.0", '--limit-mm-per-prompt=\'{"image":4,"video":1}\''),
+        ("--limit-mm-per-prompt image=4", "0.9.2", "--limit-mm-per-prompt image=4"),
+        ("--limit-mm-per-prompt '{\"image\": 4}'", "0.33.0", "--limit-mm-per-prompt '{\"image\": 4}'"),
+        ("--compilation-config 3", "0.9.1", "--compilation-config 3"),
+        ("--compilation-config 3", "0.11.0", "--compilation-config '{\"level\":3}'"),
+        ("--compilation-config 3", "0.20.2", "--compilation-config '{\"mode\":3}'"),
+    ],
+)
+def test_a_value_is_put_in_the_form_that_the_release_takes(command: str, release: str, patched: str) -> None:
+    assert patched_command(f"vllm serve M {command}", "vllm", release) == f"vllm serve M {patched}"

@@ -42,6 +42,14 @@ class Note:
             return False
         return not self.absent or (others is not None and not set(self.absent) & set(others))
 
+    def form(self, value: str | None) -> str:
+        """`becomes` with the named groups that `value` finds; `{value}` is left to who writes it."""
+        found = re.search(self.value, value or "") if self.value else None
+        text = self.becomes
+        for name, part in (found.groupdict() if found else {}).items():
+            text = text.replace(f"{{{name}}}", part)
+        return text
+
     @property
     def shown(self) -> str:
         """The replacement as people read it."""

@@ -114,7 +114,7 @@ def patch_option(draft: Draft, history: History, release: str, option: Option, u
     if note is not None and note.into:
         gather(draft, note, use.value, span)
     elif note is not None and note.becomes:
-        rewrite(draft, option, note.becomes, use, span)
+        rewrite(draft, option, note.form(use.value), use, span)
     elif status.status == "never" and status.replacement and status.replacement.startswith("-") and note is None:
         rewrite(draft, option, status.replacement + " {value}", use, span)
     else:
