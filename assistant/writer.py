@@ -80,7 +80,7 @@ def own_command(evidence: Sequence[Evidence]) -> str:
 def patched_block(own: str, patched: str) -> list[str]:
     """The user's command as it is to be; of a file that holds it, what changes there."""
     changes = changes_of_file(own, patched)
-    return ["```diff", changes, "```"] if changes else ["```bash", patched, "```"]
+    return ["```diff", *changes.splitlines(), "```"] if changes else ["```bash", patched, "```"]
 
 
 def changes_of_file(own: str, patched: str) -> str:
