@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from assistant.fixes import Engine
@@ -44,17 +45,26 @@ def required_packages_fix(
         else say("required", lang, name=name, release=release, said=said)
         for name, said in asked.items()
     )
+    if any(map(is_open, asked.values())):
+        text += "\n" + say("required_lowest", lang)
     fix = Fix(
         title=say("required_title", lang, release=release, what=", ".join(f"`{each}`" for each in pinned)),
         text=text,
-        commands=(install_command(pinned, bool(FOR_THE_GPU & asked.keys())),),
+        commands=(install_command(asked, bool(FOR_THE_GPU & asked.keys())),),
         risk="reinstall",
         place=PLACE,
     )
     return Required(fix, bool(wrong))
 
 
-def install_command(pinned: Iterable[str], for_the_gpu: bool) -> str:
-    """The command that installs them; with packages that have a build for each CUDA in uv's form, which picks it by the driver."""
-    words = " ".join(f'"{each}"' for each in pinned)
+def is_open(said: str) -> bool:
+    """Whether a specifier has a lowest version and no highest one."""
+    return ">=" in said and not re.search(r"<|==|~=", said)
+
+
+def install_command(asked: Mapping[str, str], for_the_gpu: bool) -> str:
+    """The command that installs what is asked for; with packages that have a build for each CUDA in uv's form, which picks it by
+    the driver. Of an open range the lowest version: vLLM 0.11.0 asks for transformers>=4.55.2, and does not run with 5.0."""
+    lowest = {name: re.sub(r".*>=([^,]+).*", r"==\1", said) if is_open(said) else said for name, said in asked.items()}
+    words = " ".join(f'"{name}{said}"' for name, said in lowest.items())
     return f"uv pip install {words} --torch-backend=auto" if for_the_gpu else f"pip install {words}"

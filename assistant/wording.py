@@ -62,6 +62,10 @@ WORDING: dict[str, dict[Language, str]] = {
     "lexical_only": {"en": "Search was lexical alone: {why}", "zh": "仅使用了关键词检索：{why}"},
     "required_title": {"en": "Install what {release} requires: {what}", "zh": "安装 {release} 要求的版本：{what}"},
     "required": {"en": "- {release} requires `{name}{said}`.", "zh": "- {release} 要求 `{name}{said}`。"},
+    "required_lowest": {
+        "en": "The command takes the lowest version of an open range: newer ones came out after the release and may not fit it.",
+        "zh": "没有上限的范围取最低版本：更新的版本晚于该引擎版本发布，未必兼容。",
+    },
     "required_but": {
         "en": "- `{name}` {version} is installed, {release} requires `{name}{said}`.",
         "zh": "- 已安装的 `{name}` 是 {version}，{release} 要求 `{name}{said}`。",

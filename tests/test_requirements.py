@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from assistant.assistant import Assistant
 from assistant.packages import installed_packages, listed_packages
+from assistant.required_packages import install_command
 from assistant.types import Question
 from kb.catalog.history import ENGINES, load
 from kb.documents import load_documents
@@ -133,7 +134,7 @@ def test_a_log_goes_before_what_is_installed_here() -> None:
 def test_a_package_that_does_not_fit_is_named_first_with_its_command(assistant: Assistant) -> None:
     answer = assistant.answer(Question("why?", logs={"server.log": COLLECTED + IMPORT}, use_probes=False, lang="en"))
     first = answer.diagnoses[0].fixes[0]
-    assert first.commands == ('pip install "transformers>=4.55.2"',)
+    assert first.commands == ('pip install "transformers==4.55.2"',)
     assert "4.40.1 is installed" in first.text
     assert first.risk == "reinstall"
     assert next(e for e in answer.evidence if e.id in first.cites).source == "kb/data/requirements.tsv"
@@ -145,6 +146,19 @@ def test_without_a_known_version_it_is_said_last_and_without_a_release_not_at_al
     assert "transformers>=4.55.2" in fixes[-1].title
     unsaid = Question("why?", logs={"server.log": IMPORT}, use_probes=False)
     assert not any("4.55.2" in f.title for f in assistant.answer(unsaid).diagnoses[0].fixes)
+
+
+@pytest.mark.parametrize(
+    ("asked", "command"),
+    [
+        ({"transformers": ">=4.55.2"}, 'pip install "transformers==4.55.2"'),
+        ({"protobuf": "!=6.30.*,>=5.29.6"}, 'pip install "protobuf==5.29.6"'),
+        ({"transformers": "<5,>=4.56.0", "numpy": "==1.26.4"}, 'pip install "transformers<5,>=4.56.0" "numpy==1.26.4"'),
+        ({"torch": "==2.8.0"}, 'uv pip install "torch==2.8.0" --torch-backend=auto'),
+    ],
+)
+def test_an_open_range_is_installed_at_its_lowest(asked: dict[str, str], command: str) -> None:
+    assert install_command(asked, "torch" in asked) == command
 
 
 def test_documents_name_packages_that_some_release_asks_for() -> None:
