@@ -97,10 +97,10 @@ class Assistant:
                 place = self.threads.begin(question.thread, question.text)
             except ThreadError as error:
                 trouble = str(error)
-        answer, signals, results = yield from self.investigate(question, memory, cancelled)
+        answer, signals, results, logs = yield from self.investigate(question, memory, cancelled)
         if place:
             try:
-                self.threads.finish(question.thread, place, turn_of(question, memory, signals, results, answer))
+                self.threads.finish(question.thread, place, turn_of(question, memory, signals, results, answer, logs))
             except ThreadError as error:
                 trouble = str(error)
         if trouble:
@@ -109,8 +109,8 @@ class Assistant:
 
     def investigate(
         self, question: Question, memory: Memory, cancelled: threading.Event | None = None
-    ) -> Generator[Event, None, tuple[Answer, Signals, list[ProbeResult]]]:
-        """The way of one question, given what its conversation remembers: its answer, and what was read for it."""
+    ) -> Generator[Event, None, tuple[Answer, Signals, list[ProbeResult], dict[str, str]]]:
+        """The way of one question, given what its conversation remembers: its answer, and what was read for it; of logs their ends."""
         steps: list[Step] = []
         lang = question.lang if question.lang != "auto" else detect_language(question.text)
         told, logs = yield from run_step(
@@ -149,7 +149,7 @@ class Assistant:
             yield Event("text", text=answer.text)
         else:
             answer = yield from self.reword(answer, question, known_engine(signals, facts), results, memory, cancelled)
-        return answer, signals, results
+        return answer, signals, results, logs
 
     def reword(
         self,
@@ -322,13 +322,19 @@ def installed_flags(results: Sequence[ProbeResult]) -> Iterator[None]:
 
 
 def turn_of(
-    question: Question, memory: Memory, signals: Signals, results: Sequence[ProbeResult], answer: Answer
+    question: Question,
+    memory: Memory,
+    signals: Signals,
+    results: Sequence[ProbeResult],
+    answer: Answer,
+    logs: dict[str, str],
 ) -> Turn:
-    """An exchange as its thread keeps it."""
+    """An exchange as its thread keeps it; of the logs' ends that were read, shorter ones."""
     from probes.registry import record
+    from probes.scanner import ends_of
 
-    logs = {Path(name).name: text for name, text in log_ends(question, KEPT_BYTES, KEPT_BYTES).items()}
-    return Turn(question.text, answer, signals, record(results), logs, tuple(sorted(memory.tried)))
+    kept = {Path(name).name: ends_of(text, KEPT_BYTES, KEPT_BYTES) for name, text in logs.items()}
+    return Turn(question.text, answer, signals, record(results), kept, tuple(sorted(memory.tried)))
 
 
 def masked(question: Question) -> Question:

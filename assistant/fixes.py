@@ -12,7 +12,7 @@ from assistant.types import ComputedValue, Fix
 from assistant.wording import say
 from kb.expressions import arithmetic, evaluate, shown
 from kb.parsers import with_own_parsers
-from kb.types import Command, Document, Language, Remedy
+from kb.types import ENGINE_NAMES, Command, Document, Language, Remedy
 
 NOTHING_GIVEN: Mapping[str, ComputedValue] = {}
 PLACEHOLDER = re.compile(r"\{\{\s*(\w+)\s*(?:\|([^}]*))?\}\}")
@@ -142,7 +142,7 @@ def adapt(
 def release_label(releases: str, lang: Language) -> str:
     """`vllm>=0.8.2,<0.22.0` for people: `vLLM >= 0.8.2, < 0.22.0`."""
     name, specifier = split_releases(releases)
-    shown_name = {"vllm": "vLLM", "sglang": "SGLang"}.get(name, name)
+    shown_name = ENGINE_NAMES.get(name, name)
     spaced = re.sub(r"([<>=!~]+)", r"\1 ", specifier).replace(",", ", ")
     return f"{shown_name} {spaced}".strip()
 
@@ -208,7 +208,7 @@ def release_sentence(engine: Engine, lang: Language) -> str:
         return say(
             "release_known",
             lang,
-            engine={"vllm": "vLLM", "sglang": "SGLang"}.get(engine.name, engine.name),
+            engine=ENGINE_NAMES.get(engine.name, engine.name),
             release=engine.release,
         )
     return say("release_unknown", lang)

@@ -9,7 +9,7 @@ from assistant.signals import Signals
 from assistant.types import Fix
 from assistant.wording import say
 from kb.chinese import in_chinese
-from kb.types import Language
+from kb.types import ENGINE_NAMES, Language
 
 if TYPE_CHECKING:
     from kb.flags import FlagStatus
@@ -18,7 +18,6 @@ DOCUMENT = "unrecognized-arguments"
 REFUSED = "unrecognized argument"
 NAMED = re.compile(r"(?<!\S)--?[A-Za-z][\w.-]*")
 PLACE = -1  # no fix of the document
-ENGINES = {"vllm": "vLLM", "sglang": "SGLang"}
 
 
 def refused_names(signals: Signals) -> list[str]:
@@ -37,7 +36,7 @@ def refused_flags_fix(signals: Signals, engine: str, release: str, lang: Languag
     from kb.flags import check_name, patched_command, releases_of
 
     names = refused_names(signals)
-    if engine not in ENGINES or not names:
+    if engine not in ENGINE_NAMES or not names:
         return None
     asked = release or releases_of(engine)[-1]
     statuses = [check_name(engine, asked, name) for name in names]
@@ -67,13 +66,13 @@ def action(status: FlagStatus, lang: Language) -> str:
 def sentence(status: FlagStatus, engine: str, lang: Language) -> str:
     """Where a flag came from and went, as far as the catalogue knows."""
     if status.status == "never":
-        span = say("refused_never", lang, name=status.name, engine=ENGINES[engine])
+        span = say("refused_never", lang, name=status.name, engine=ENGINE_NAMES[engine])
     else:
         span = say(
             "refused_span",
             lang,
             name=status.name,
-            engine=ENGINES[engine],
+            engine=ENGINE_NAMES[engine],
             since=status.since or "?",
             until=say("refused_until", lang, until=status.until) if status.until else "",
         )

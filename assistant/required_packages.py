@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from assistant.fixes import Engine
-from assistant.refused_flags import ENGINES
 from assistant.types import Fix
 from assistant.wording import say
-from kb.types import Document, Language
+from kb.types import ENGINE_NAMES, Document, Language
 
 FOR_THE_GPU = frozenset({"torch", "torchvision", "torchaudio", "torchcodec", "xformers", "triton"})
 """Packages of which each CUDA has its own build: pip alone may take the wrong one."""
@@ -33,11 +32,12 @@ def required_packages_fix(
     from kb.requirements import required, unmet
 
     needed = {name: said for name in document.requires if (said := required(engine.name, engine.release, name))}
-    wrong = {e.package: e for e in unmet(engine.name, engine.release, installed) if e.package in needed}
-    asked = {name: needed[name] for name in wrong or [name for name in needed if name not in installed]}
+    read = {name: installed[name] for name in needed if name in installed}
+    wrong = {each.package: each for each in unmet(engine.name, engine.release, read)}
+    asked = {name: needed[name] for name in wrong or [name for name in needed if name not in read]}
     if not asked or (not wrong and len(asked) > SUSPECTS):
         return None
-    release = f"{ENGINES[engine.name]} {engine.release}"
+    release = f"{ENGINE_NAMES[engine.name]} {engine.release}"
     pinned = [f"{name}{said}" for name, said in asked.items()]
     text = "\n".join(
         say("required_but", lang, name=name, version=wrong[name].installed, release=release, said=said)

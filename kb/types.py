@@ -10,6 +10,9 @@ Kind = Literal["fault", "howto"]
 Risk = Literal["read-only", "restart", "reinstall", "reboot", "destructive"]
 Language = Literal["en", "zh"]
 
+ENGINE_NAMES = {"vllm": "vLLM", "sglang": "SGLang"}
+"""The engines as people write them, by the names of their packages."""
+
 
 @dataclass(frozen=True, slots=True)
 class Signature:

@@ -10,6 +10,7 @@ from typing import Literal
 from kb.catalog.history import ENGINES, Entry, History, load
 from kb.catalog.notes import Note, note_for, takes_any_case, takes_class
 from kb.catalog.releases import is_release, place, release_key, same_minor
+from kb.types import ENGINE_NAMES
 
 Kind = Literal["flag", "env", "choice", "command"]
 Status = Literal["ok", "deprecated", "no-op", "refused", "removed", "renamed", "not-yet", "never", "unknown-release"]
@@ -24,7 +25,6 @@ FORMS = {
     "sglang": ("sglang serve", "python -m sglang.launch_server"),
 }
 ALWAYS = ("--help", "-h")
-NAMES = {"vllm": "vLLM", "sglang": "SGLang"}
 # What a shell or a template puts in later is not a value to check, nor are lists and JSON.
 OPEN_VALUE = re.compile(r"[$`{}<>\[\],]|^$|^None$")
 CLASS_NAME = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+")
@@ -72,7 +72,7 @@ def status_of(engine: str, release: str, use: Use) -> FlagStatus:
     history = load(engine)
     if not is_release(release):
         return unknown(
-            history, use, f"the {NAMES[engine]} release is not known" + (f": {release!r}" if release else "")
+            history, use, f"the {ENGINE_NAMES[engine]} release is not known" + (f": {release!r}" if release else "")
         )
     spot = place(history.releases, release)
     if spot.exact is not None:
@@ -169,7 +169,9 @@ def judge(history: History, at: int, release: str, use: Use) -> FlagStatus:
     if name in ALWAYS:
         return FlagStatus(use.name, kind, "ok")
     if kind == "env" and not name.startswith(OWN[history.engine]):
-        return FlagStatus(use.name, kind, "ok", note=f"not a variable of {NAMES[history.engine]}'s own, so not checked")
+        return FlagStatus(
+            use.name, kind, "ok", note=f"not a variable of {ENGINE_NAMES[history.engine]}'s own, so not checked"
+        )
     entry = history.entry(name)
     if entry is None:
         return judge_unrecorded(history, at, release, use, name, remark)
@@ -266,7 +268,7 @@ def judge_unrecorded(history: History, at: int, release: str, use: Use, name: st
     close = nearest_name(history, at, name)
     other = next(each for each in ENGINES if each != history.engine)
     theirs = load(other).entry(name) is not None
-    hint = f"a name of {NAMES[other]}'s" if theirs else ""
+    hint = f"a name of {ENGINE_NAMES[other]}'s" if theirs else ""
     return replace(verdict, replacement=close, note=hint)
 
 

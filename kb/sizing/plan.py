@@ -15,8 +15,8 @@ from kb.sizing.refusals import Config, Unmodelled
 from kb.sizing.setup import GIB, NEWEST, Setup
 from kb.sizing.sharding import bytes_per_gpu
 from kb.sizing.tensors import Tensor
+from kb.types import ENGINE_NAMES
 
-NAMES_OF_ENGINES = {"vllm": "vLLM", "sglang": "SGLang"}
 HYBRID_POOLS = ("llama4_text", "gpt_oss")  # what SGLang keeps in two pools, from 0.5.4 on
 ESTIMATED = "estimate: the engine measures activations and overhead itself"
 
@@ -69,7 +69,7 @@ def plan(config: Config, setup: Setup, tensors: Mapping[str, Tensor] | None = No
         return size
     if not setup.release:
         size.assumptions.append(
-            f"No release given: counted as {NAMES_OF_ENGINES[setup.engine]} {NEWEST[setup.engine]} does."
+            f"No release given: counted as {ENGINE_NAMES[setup.engine]} {NEWEST[setup.engine]} does."
         )
     if setup.tensor is None and setup.gpus > 1:
         size.assumptions.append(f"All {setup.gpus} GPUs share every layer (tensor parallel {setup.split.tensor}).")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from kb.errors import InputError
-from kb.types import Language
+from kb.types import ENGINE_NAMES, Language
 from ui.cli.options import JSON, print_json
 from ui.cli.serving_commands import LANG, language, read_command
 
@@ -221,7 +221,7 @@ def as_contract(found: Size, checkpoint: Checkpoint, setup: Setup) -> dict[str, 
 
 def render(found: Size, checkpoint: Checkpoint, setup: Setup, lang: Language = "en") -> str:
     """The figures for people, one a line, each with its arithmetic under it."""
-    from kb.sizing.plan import NAMES_OF_ENGINES, freed_by, gib, smallest_split
+    from kb.sizing.plan import freed_by, gib, smallest_split
 
     def say(key: str, **values: object) -> str:
         return WORDS[key][lang].format(**values)
@@ -229,7 +229,7 @@ def render(found: Size, checkpoint: Checkpoint, setup: Setup, lang: Language = "
     split = setup.split
     gpus = f"{split.tensor * split.pipeline} × {setup.gpu_name or 'GPU'}"
     gpus += say("memory", size=gib(setup.gpu_memory_bytes)) if setup.gpu_memory_bytes else ""
-    engine = f"{NAMES_OF_ENGINES[setup.engine]} {setup.release}".strip()
+    engine = f"{ENGINE_NAMES[setup.engine]} {setup.release}".strip()
     lines = [checkpoint.source, say("where", engine=engine, gpus=gpus), ""]
     for name, titles in NAMES.items():
         figure = found.figures.get(name)

@@ -105,7 +105,7 @@ def with_diff(text: str, fix: Fix, old: str, lang: Language, is_first: bool) -> 
         return text
     block = "\n".join(patched_block(old, fix.patched_command))
     new = "\n".join(line for line in fix.patched_command.splitlines() if not line.startswith("#"))
-    shown = block if changes_of_file(old, fix.patched_command) else f"{diff(old, new)}\n\n{block}"
+    shown = block if block.startswith("```diff") else f"{diff(old, new)}\n\n{block}"
     if block not in text:
         return f"{text}\n\n{say_answer('patched', lang)}:\n\n{shown}" if is_first else text
     return text.replace(block, shown, 1)
